@@ -1,0 +1,208 @@
+"""The one place that constructs adapters and gives them to use cases."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from random import Random
+
+from adapters.embedded.endpoints import running_endpoints
+from adapters.kafka.consumer import ChangeConsumer
+from adapters.kafka.publisher import Publisher
+from adapters.kafka.settings import KafkaSettings
+from adapters.objects.store import SizedObjects, StoredObjects
+from adapters.postgres.applications import PostgresApplications
+from adapters.postgres.connection import Database, open_database
+from adapters.postgres.cursors import PostgresCursors
+from adapters.postgres.flow_ranges import PostgresFlowRanges
+from adapters.postgres.leaders import PostgresLeaders
+from adapters.postgres.ledger import PostgresLedger
+from adapters.postgres.objects import PostgresObjects
+from adapters.postgres.schema import require_current, upgrade
+from adapters.postgres.views import PostgresViews
+from adapters.postgres.workers import PostgresWorkers
+from adapters.qdrant.endpoint import Endpoint
+from adapters.qdrant.store import QdrantStore
+from adapters.settings import Settings, StoreConnection
+from adapters.tables.sources import PostgresSourceTable
+from domain.model.errors import NotFound
+from domain.model.spec import nearest
+from domain.ports import SourceTable, VectorStore
+from domain.use_cases.apply_changes import CALL_DEADLINE
+from domain.use_cases.tools import Tools
+
+DEFAULT = "default"
+"""Name of the store and of the connection that need no section in the settings file."""
+
+
+class ConfiguredStores:
+    """Vector stores and tables by the names of their connections; opened on first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._connections = {DEFAULT: settings.database_url or "", **settings.connections}
+        self._endpoints = {
+            DEFAULT: StoreConnection(settings.qdrant_url or "", settings.qdrant_api_key),
+            **settings.stores,
+        }
+        self._open: dict[str, QdrantStore] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the vector stores."""
+        return sorted(self._endpoints)
+
+    def store(self, name: str) -> VectorStore:
+        """The vector store with this name.
+
+        Raises:
+            NotFound: no such store is configured.
+        """
+        if name not in self._endpoints:
+            raise NotFound(
+                f"no store is named {name!r}{nearest(name, self.names)}; "
+                "name it in migration-ledger.toml under [stores]"
+            )
+        if name not in self._open:
+            connection = self._endpoints[name]
+            self._open[name] = QdrantStore(
+                Endpoint(connection.url, connection.api_key),
+                random=Random(),  # noqa: S311  # jitter, not a secret
+                deadline=CALL_DEADLINE,
+                bulk_deadline=CALL_DEADLINE,
+            )
+        return self._open[name]
+
+    def table(self, connection: str, table: str) -> SourceTable:
+        """The table of this connection.
+
+        Raises:
+            NotFound: no such connection is configured.
+        """
+        if connection not in self._connections:
+            raise NotFound(
+                f"no connection is named {connection!r}"
+                f"{nearest(connection, sorted(self._connections))}; "
+                "name it in migration-ledger.toml under [connections]"
+            )
+        return PostgresSourceTable(self._connections[connection], table)
+
+    async def close(self) -> None:
+        """Close what was opened."""
+        for store in self._open.values():
+            await store.close()
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything that commands, workers and the API work with.
+
+    Attributes:
+        settings: with the URLs of embedded servers filled in.
+        embedded: servers that are embedded.
+    """
+
+    settings: Settings
+    embedded: frozenset[str]
+    database: Database
+    ledger: PostgresLedger
+    applications: PostgresApplications
+    ranges: PostgresFlowRanges
+    leaders: PostgresLeaders
+    cursors: PostgresCursors
+    views: PostgresViews
+    workers: PostgresWorkers
+    objects: SizedObjects
+    stores: ConfiguredStores
+
+    @property
+    def tools(self) -> Tools:
+        """The ports that use cases take together."""
+        return Tools(self.ledger, self.objects, self.applications, self.ranges, self.stores)
+
+    def publisher(self) -> Publisher:
+        """A new publisher of the ledger, for the relay."""
+        return Publisher(self._kafka)
+
+    def changes(self) -> ChangeConsumer:
+        """A new consumer of changes, for an applier."""
+        return ChangeConsumer(self._kafka)
+
+    @property
+    def _kafka(self) -> KafkaSettings:
+        return _kafka_settings(self.settings, embedded="kafka" in self.embedded)
+
+
+def with_endpoints(settings: Settings) -> Settings:
+    """Settings in which the servers that `up` runs in the data directory have their URLs.
+
+    Raises:
+        Unavailable: a server is embedded, and `up` never ran here.
+    """
+    if not settings.embedded:
+        return settings
+    found = running_endpoints(settings.data_dir, settings.embedded)
+    return replace(
+        settings,
+        database_url=settings.database_url or found.database_url,
+        kafka_bootstrap=settings.kafka_bootstrap or found.kafka_bootstrap,
+        qdrant_url=settings.qdrant_url or found.qdrant_url,
+    )
+
+
+def _kafka_settings(settings: Settings, *, embedded: bool) -> KafkaSettings:
+    """How to reach the broker; the embedded one needs its own way, see `docs/adr`."""
+    if embedded:
+        return KafkaSettings(
+            bootstrap=settings.kafka_bootstrap or "",
+            idempotent=False,
+            fetch_max_wait_ms=5,
+            replication_factor=1,
+        )
+    make = partial(KafkaSettings, bootstrap=settings.kafka_bootstrap or "")
+    if settings.kafka_sasl_mechanism:
+        make = partial(make, sasl_mechanism=settings.kafka_sasl_mechanism)
+    return make(
+        security_protocol=settings.kafka_security_protocol,
+        username=settings.kafka_username,
+        password=settings.kafka_password,
+        ca_file=settings.kafka_ca_file,
+    )
+
+
+@asynccontextmanager
+async def open_service(settings: Settings, *, create: bool = False) -> AsyncIterator[Service]:
+    """Connect to everything; servers other than the database are connected to on first use.
+
+    Args:
+        settings: see `adapters.settings`.
+        create: bring the database schema up to date instead of only checking it.
+
+    Raises:
+        Unavailable: the database cannot be reached, or its schema is not current.
+    """
+    embedded = settings.embedded
+    settings = with_endpoints(settings)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings.database_url or ""))
+        if create:
+            await upgrade(database)
+        else:
+            await require_current(database)
+        ledger = await stack.enter_async_context(PostgresLedger(database))
+        stores = ConfiguredStores(settings)
+        stack.push_async_callback(stores.close)
+        folder = settings.objects_url or (settings.data_dir / "objects").as_uri()
+        yield Service(
+            settings=settings,
+            embedded=embedded,
+            database=database,
+            ledger=ledger,
+            applications=PostgresApplications(database, ledger.wakeups),
+            ranges=PostgresFlowRanges(database),
+            leaders=PostgresLeaders(database),
+            cursors=PostgresCursors(database),
+            views=PostgresViews(database),
+            workers=PostgresWorkers(database),
+            objects=SizedObjects(PostgresObjects(database), StoredObjects(folder)),
+            stores=stores,
+        )

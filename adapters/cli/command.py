@@ -1,0 +1,174 @@
+"""What every command shares: its settings, its output, and what errors become."""
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Annotated, Any, NoReturn
+
+import orjson
+import typer
+from rich.console import Console
+
+from adapters.settings import KNOWN, Settings, load_settings
+from domain.model.aggregate import Context
+from domain.model.errors import InvalidSpec, LedgerError, PlanStale, Rejected, Unavailable
+
+FAILED, MISUSED, UNREACHABLE, WAITS = 1, 2, 3, 4
+INTERRUPTED = 130
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Write JSON to standard output, one object a line.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; recorded with every event.")]
+
+FLAGS = ("data_dir", "database_url", "kafka_bootstrap", "qdrant_url", "objects_url", "embed")
+"""Settings that every command takes as options."""
+
+
+@dataclass
+class Cli:
+    """What a command works with.
+
+    Attributes:
+        settings: from flags, environment and file.
+        json: whether standard output is for programs.
+        console: where people read; standard error when standard output is for programs.
+    """
+
+    settings: Settings
+    json: bool
+    console: Console = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.console = Console(stderr=self.json, highlight=False)
+
+    def emit(self, document: Any) -> None:
+        """Write a line of JSON to standard output."""
+        sys.stdout.buffer.write(orjson.dumps(document, default=str) + b"\n")
+        sys.stdout.buffer.flush()
+
+    def context(self, reason: str = "") -> Context:
+        """Who does this, and why."""
+        return Context(self.settings.actor, reason=reason, causation_id="command line")
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before something changes.
+
+        Raises:
+            Rejected: nobody is there to ask, and `--yes` is missing.
+            typer.Exit: the answer is no.
+        """
+        if yes:
+            return
+        if self.json or not sys.stdin.isatty():
+            raise Rejected("this changes something: say --yes to confirm it without a question")
+        if not typer.confirm(question):
+            raise typer.Exit(FAILED)
+
+
+Command = Callable[..., Awaitable[int | None]]
+
+
+def register(app: typer.Typer, name: str, function: Command) -> None:
+    """Add a command: an async function whose first parameter is a `Cli`.
+
+    Its other parameters become options and arguments; those for connections and `--json` are
+    added. What it returns is the exit status.
+    """
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+
+    @wraps(function)
+    def run(**values: Any) -> None:
+        flags = {flag: values.pop(flag) for flag in FLAGS}
+        json = values.pop("json")
+        status = _run(function, flags, values, json=json)
+        raise typer.Exit(status)
+
+    parameters = [*own, *(_flag(flag) for flag in FLAGS), _parameter("json", Json, default=False)]
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    )
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    del run.__wrapped__
+    app.command(name)(run)
+
+
+def _parameter(name: str, annotation: Any, *, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def _flag(name: str) -> inspect.Parameter:
+    option = typer.Option(
+        "--" + name.replace("_", "-"),
+        help=f"{KNOWN[name][:1].upper()}{KNOWN[name][1:]}.",
+        rich_help_panel="Connections",
+        show_default=False,
+    )
+    return _parameter(name, Annotated[str | None, option], default=None)
+
+
+def _run(
+    function: Command, flags: Mapping[str, str | None], values: Mapping[str, Any], *, json: bool
+) -> int:
+    try:
+        cli = Cli(load_settings(flags), json)
+        return asyncio.run(_awaited(function(cli, **values))) or 0
+    except LedgerError as error:
+        return report(error, json=json)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; what was recorded goes on under its workers")
+        return INTERRUPTED
+
+
+async def _awaited(work: Awaitable[int | None]) -> int | None:
+    """The result; a failure inside task groups is raised as itself."""
+    try:
+        return await work
+    except BaseExceptionGroup as group:
+        _raise_first(group)
+
+
+def _raise_first(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+    first = group.exceptions[0]
+    if isinstance(first, BaseExceptionGroup):
+        _raise_first(first)
+    raise first
+
+
+def report(error: LedgerError, *, json: bool) -> int:
+    """Say what went wrong; returns the exit status."""
+    status = _status(error)
+    if json:
+        document: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
+        if isinstance(error, InvalidSpec):
+            document["problems"] = list(error.problems)
+        sys.stdout.buffer.write(orjson.dumps(document) + b"\n")
+        return status
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    listed = _listed(error)
+    if len(listed) > 1:
+        console.print(f"[red]error:[/red] {len(listed)} problems, nothing was changed:")
+        for problem in listed:
+            console.print(f"  - {problem}", markup=False)
+    else:
+        console.print("[red]error:[/red]", end=" ")
+        console.print(str(error), markup=False)
+    return status
+
+
+def _listed(error: LedgerError) -> tuple[str, ...]:
+    if isinstance(error, InvalidSpec):
+        return error.problems
+    return error.drift if isinstance(error, PlanStale) else (str(error),)
+
+
+def _status(error: LedgerError) -> int:
+    if isinstance(error, Rejected):
+        return MISUSED
+    return UNREACHABLE if isinstance(error, Unavailable) else FAILED

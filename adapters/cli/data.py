@@ -1,0 +1,219 @@
+"""Commands that look at collections, compare them with the ledger, and search them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adapters.bootstrap import DEFAULT, ConfiguredStores, Service, open_service
+from adapters.cli.command import FAILED, Cli, Reason, Yes
+from adapters.cli.tables import pairs, rows
+from adapters.embedders.lsa import LsaModel
+from domain.model.errors import NotFound
+from domain.model.generation import Application
+from domain.model.points import decode_payload, id_of
+from domain.model.spec import nearest
+from domain.ports import GenerationStatus
+from domain.use_cases.search_collections import search_collections
+from domain.use_cases.verify import verify as verify_collection
+
+TEXT_SHOWN = 70
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Collection, by name or alias.")]
+Store = Annotated[str, typer.Option(help="Vector store connection.")]
+
+
+async def list_collections(cli: Cli) -> None:
+    """List the collections that the ledger knows, and how far they are applied."""
+    async with open_service(cli.settings) as service:
+        shown = {
+            d["generation"]: d for _, d in await service.views.find("collections", limit=10000)
+        }
+        found = [_document(status, shown) for status in await service.applications.generations()]
+    if cli.json:
+        for document in found:
+            cli.emit(document)
+    else:
+        columns = ["collection", "physical", "state", "points", "recorded", "applied", "halted_at"]
+        rows(cli.console, columns, found)
+
+
+def _document(status: GenerationStatus, shown: dict[str, Any]) -> dict[str, Any]:
+    view = shown.get(str(status.generation), {})
+    return {
+        "generation": str(status.generation),
+        "collection": status.collection,
+        "store": status.store,
+        "physical": status.physical,
+        "number": status.number,
+        "state": view.get("state", "gone" if status.gone else "live"),
+        "aliases": view.get("aliases", []),
+        "points": status.points,
+        "recorded": status.recorded,
+        "applied": status.applied,
+        "halted_at": status.halted_at,
+    }
+
+
+async def show_collection(cli: Cli, name: Name, *, store: Store = DEFAULT) -> None:
+    """Show a collection: as the ledger has it, and as the store has it."""
+    async with open_service(cli.settings) as service:
+        physical = await _physical(service.stores, store, name)
+        shown = {
+            d["generation"]: d for _, d in await service.views.find("collections", limit=10000)
+        }
+        known = await service.applications.generations(store=store, physical=physical)
+        described = await service.stores.store(store).describe(physical)
+    if described is None and not known:
+        raise NotFound(f"neither the ledger nor store {store!r} has a collection {name!r}")
+    document = {
+        "name": name,
+        "physical": physical,
+        "generations": [{**_document(status, shown)} for status in known],
+        "in_the_store": described is not None,
+        "points_in_the_store": described.points if described else None,
+        "schema": described.schema.to_json() if described else None,
+    }
+    if cli.json:
+        cli.emit(document)
+        return
+    pairs(cli.console, {k: v for k, v in document.items() if k != "generations"})
+    rows(
+        cli.console,
+        ["number", "state", "points", "recorded", "applied", "aliases"],
+        document["generations"],
+    )
+
+
+async def _physical(stores: ConfiguredStores, store: str, name: str) -> str:
+    return (await stores.store(store).aliases()).get(name, name)
+
+
+async def verify(cli: Cli, name: Name, *, store: Store = DEFAULT) -> int:
+    """Compare every point of a collection with the ledger, bit for bit."""
+    async with open_service(cli.settings) as service:
+        physical = await _physical(service.stores, store, name)
+        found = await verify_collection(
+            service.ledger, service.applications, service.stores, store, physical
+        )
+    if cli.json:
+        cli.emit(found.to_json())
+    else:
+        cli.console.print("equal" if found.equal else "[red]different[/red]", end="  ")
+        cli.console.print(str(found), markup=False)
+    return 0 if found.equal else FAILED
+
+
+async def search(
+    cli: Cli,
+    names: Annotated[
+        str, typer.Argument(metavar="NAME", help="Collection; several with commas are merged.")
+    ],
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    *,
+    source: Annotated[str, typer.Option(help="Only points of this source id.")] = "",
+    source_field: Annotated[str, typer.Option(help="Payload field of it.")] = "source_id",
+    embedder: Annotated[
+        str, typer.Option(help="Embedding model, from [embedders] in the settings file.")
+    ] = "",
+    using: Annotated[str, typer.Option(help="Vector name.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 5,
+    store: Store = DEFAULT,
+) -> None:
+    """Search one collection, or several merged, by text."""
+    async with open_service(cli.settings) as service:
+        model = LsaModel.load(_model(service, embedder))
+        hits = await search_collections(
+            service.stores.store(store),
+            [name.strip() for name in names.split(",")],
+            model.embed([text])[0].tolist(),
+            using=using,
+            limit=limit,
+            match={source_field: source} if source else None,
+        )
+    found = [
+        {
+            "score": round(hit.score, 4),
+            "collection": hit.collection,
+            "id": id_of(hit.key),
+            "payload": decode_payload(hit.payload),
+        }
+        for hit in hits
+    ]
+    for document in found:
+        if cli.json:
+            cli.emit(document)
+        else:
+            shown = " ".join(str(document["payload"].get("text", document["payload"])).split())
+            cli.console.print(
+                f"  {document['score']:.4f}  {document['collection']}  {document['id']}  "
+                f"{shown[:TEXT_SHOWN]}",
+                markup=False,
+            )
+
+
+def _model(service: Service, name: str) -> Path:
+    known = service.settings.embedders
+    if not name and len(known) == 1:
+        name = next(iter(known))
+    if name not in known:
+        raise NotFound(
+            f"no embedder is named {name!r}{nearest(name, list(known))}; "
+            "name it in migration-ledger.toml under [embedders]"
+        )
+    return Path(known[name])
+
+
+async def list_dead_letters(cli: Cli) -> None:
+    """List changes that a store refused, with their cause."""
+    async with open_service(cli.settings) as service:
+        halted = [s for s in await service.applications.generations() if s.halted_at is not None]
+        found = [await _dead_letter(service, status) for status in halted]
+    if cli.json:
+        for document in found:
+            cli.emit(document)
+    elif found:
+        rows(cli.console, ["physical", "change", "category", "cause"], found)
+    else:
+        cli.console.print("no dead letters")
+
+
+async def _dead_letter(service: Service, status: GenerationStatus) -> dict[str, Any]:
+    stream = Application.create_id(str(status.generation))
+    application = await service.ledger.load(Application, stream)
+    return {
+        "physical": status.physical,
+        "store": status.store,
+        "change": status.halted_at,
+        "category": application.category if application else None,
+        "cause": application.cause if application else None,
+    }
+
+
+async def retry(
+    cli: Cli, name: Name, *, store: Store = DEFAULT, reason: Reason = "", yes: Yes = False
+) -> None:
+    """Try the dead letter of a collection again."""
+    async with open_service(cli.settings) as service:
+        status = await _halted(service, store, name)
+        cli.confirm(f"Try change {status.halted_at} of {status.physical} again?", yes=yes)
+        await service.applications.retry(status.generation, cli.context(reason))
+
+
+async def skip(
+    cli: Cli, name: Name, *, store: Store = DEFAULT, reason: Reason = "", yes: Yes = False
+) -> None:
+    """Give the dead letter of a collection up; the collection then differs by it."""
+    async with open_service(cli.settings) as service:
+        status = await _halted(service, store, name)
+        cli.confirm(f"Give change {status.halted_at} of {status.physical} up?", yes=yes)
+        await service.applications.skip(status.generation, cli.context(reason))
+
+
+async def _halted(service: Service, store: str, name: str) -> GenerationStatus:
+    physical = await _physical(service.stores, store, name)
+    known = await service.applications.generations(store=store, physical=physical)
+    for status in reversed(known):
+        if status.halted_at is not None:
+            return status
+    raise NotFound(f"collection {name!r} has no dead letter")

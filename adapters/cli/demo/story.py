@@ -1,0 +1,362 @@
+"""The main job from beginning to end, on real text and real servers, in about a minute."""
+
+import asyncio
+import os
+import shlex
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from adapters.bootstrap import DEFAULT, Service, open_service
+from adapters.cli.command import FAILED, Cli
+from adapters.cli.demo.knowledge_base import KnowledgeBase, load_knowledge_base
+from adapters.cli.demo.sources import CODE, DOCUMENTS
+from adapters.cli.following import follow
+from adapters.cli.servers import Stack, examine, show_examination
+from adapters.cli.tables import rows, show_plan
+from adapters.embedders.lsa import LsaModel
+from domain.model.errors import Rejected
+from domain.model.migration import Migration, State
+from domain.model.points import Digest, decode_payload
+from domain.use_cases.plan_migration import plan_migration
+from domain.use_cases.search_collections import search_collections
+from domain.use_cases.steer_migration import no_longer_true, roll_back_migration, start_migration
+from domain.use_cases.verify import verify
+
+MARKER = "demo.yaml"
+SHORT = 16
+QUESTION = "open a connection to a server and read the answer"
+
+
+async def demo(cli: Cli) -> int:
+    """Show the main job: split shared collections, survive a kill, verify, search, roll back."""
+    folder = cli.settings.data_dir / "demo"
+    _clear(folder)
+    settings = replace(
+        cli.settings,
+        data_dir=folder,
+        database_url=None,
+        kafka_bootstrap=None,
+        qdrant_url=None,
+        objects_url=None,
+    )
+    story = Story(Cli(settings, cli.json))
+    began = time.monotonic()
+    async with Stack(settings) as stack, open_service(settings) as service:
+        await story.tell(stack, service)
+    held = all(story.held.values())
+    cli.console.print()
+    for claim, true in story.held.items():
+        cli.console.print(f"  {'yes' if true else '[red]NO[/red] '}  {claim}")
+    cli.console.print(f"\n{time.monotonic() - began:.0f} s in all. To look around by yourself:")
+    where = f"--data-dir {shlex.quote(str(folder))}"
+    for command in (
+        f"migration-ledger up {where}",
+        f"migration-ledger migration list {where}",
+        f"migration-ledger collection list {where}",
+        f"migration-ledger plan {shlex.quote(str(folder / MARKER))} {where}",
+    ):
+        cli.console.print(f"  {command}", markup=False)
+    return 0 if held else FAILED
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier demo left.
+
+    Raises:
+        Rejected: the folder was not made by a demo.
+    """
+    if folder.exists():
+        if not (folder / MARKER).exists() and any(folder.iterdir()):
+            raise Rejected(f"{folder} is not a demo's folder; name another with --data-dir")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / MARKER).touch()
+
+
+class Story:
+    """The stages of the demo, and what they claim.
+
+    Attributes:
+        held: each claim, and whether it was so.
+    """
+
+    def __init__(self, cli: Cli) -> None:
+        self.cli = cli
+        self.console = cli.console
+        self.held: dict[str, bool] = {}
+
+    async def tell(self, stack: Stack, service: Service) -> None:
+        """Run all stages."""
+        self._stage("Servers: embedded PostgreSQL, Kafka-compatible broker and Qdrant node")
+        show_examination(self.cli, await examine(stack.settings, embedded=service.embedded))
+        knowledge = await self._load(service)
+        before = await self._digests(service, list(knowledge.collections.values()))
+        table_before = await _table(service, knowledge).digest()
+        migration = await self._plan(service, knowledge)
+        await self._apply(stack, service, migration)
+        await self._verify(service, migration)
+        await self._search(service, knowledge)
+        await self._again(service, migration)
+        await self._roll_back(service, migration)
+        await self._compare(service, knowledge, before, table_before)
+        await self._explain(service, migration)
+
+    def _stage(self, title: str) -> None:
+        self.console.print(f"\n[bold]{title}[/bold]")
+
+    async def _load(self, service: Service) -> KnowledgeBase:
+        self._stage("A knowledge base of the standard library: docstrings and source code")
+        qdrant = urlsplit(service.settings.qdrant_url or "")
+        with self._bars() as progress:
+            knowledge = await load_knowledge_base(
+                service.settings.database_url or "",
+                qdrant.hostname or "",
+                qdrant.port or 0,
+                progress,
+                models_folder=service.settings.data_dir / "models",
+            )
+        points = sum(knowledge.points.values())
+        self.console.print(
+            f"  {points:,} points of {len(knowledge.sources)} sources in "
+            f"{len(knowledge.collections)} shared collections, "
+            f"{sum(knowledge.seconds.values()):.1f} s"
+        )
+        kinds = [
+            {
+                "type": kind,
+                "collection": name,
+                "dimension": knowledge.dimensions[kind],
+                "points": knowledge.points[kind],
+            }
+            for kind, name in knowledge.collections.items()
+        ]
+        rows(self.console, ["type", "collection", "dimension", "points"], kinds)
+        return knowledge
+
+    @contextmanager
+    def _bars(self) -> Iterator[Any]:
+        bar = Progress(
+            TextColumn("  {task.description:<22}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        tasks: dict[str, Any] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+
+        with bar:
+            yield progress
+
+    async def _digests(self, service: Service, names: list[str]) -> dict[str, str]:
+        found = {}
+        for name in names:
+            digest = Digest()
+            async for page in service.stores.store(DEFAULT).scan(name):
+                for key, point_hash in zip(page.keys, page.hashes(), strict=True):
+                    digest.add(key, point_hash)
+            found[name] = digest.hexdigest()
+        return found
+
+    async def _plan(self, service: Service, knowledge: KnowledgeBase) -> Migration:
+        self._stage("Plan: one collection for each source and type")
+        spec = {
+            "version": 1,
+            "name": "split-knowledge-base",
+            "recipe": "per-domain-collections",
+            "reason": "each domain in collections of its own",
+            "ticket": "DEMO-1",
+            "from": {
+                "connection": DEFAULT,
+                "table": f"{knowledge.schema}.sources",
+                "store": DEFAULT,
+                "collections": dict(knowledge.collections),
+            },
+            "to": {"store": DEFAULT},
+            "after": "drop",
+            "batch": {"size": 250},
+        }
+        path = service.settings.data_dir / MARKER
+        path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+        context = self.cli.context(spec["reason"])
+        planned = await plan_migration(service.tools, spec, context)
+        show_plan(self.console, planned.plan, title=f"  {path}")
+        self.console.print(f"  id   {planned.migration.id}\n  hash {planned.plan.hash}")
+        return planned.migration
+
+    async def _apply(self, stack: Stack, service: Service, migration: Migration) -> None:
+        self._stage("Apply, and kill the applier with SIGKILL in the middle of it")
+        context = self.cli.context(migration.spec["reason"])
+        started = await start_migration(service.tools, migration, context)
+        log = service.settings.data_dir / "logs" / f"migration-{migration.id}.log"
+        async with asyncio.TaskGroup() as group:
+            killing = group.create_task(self._kill(stack, service, migration))
+            following = group.create_task(
+                follow(self.cli, service, started, log=log, wanted=State.COMPLETED)
+            )
+        self.held["the applier was killed in the middle, and the migration completed"] = (
+            killing.result() and following.result() == 0
+        )
+
+    async def _kill(self, stack: Stack, service: Service, migration: Migration) -> bool:
+        """Kill the applier once it has written some targets and others are still to be written."""
+        while True:
+            targets = [
+                status
+                for status in await service.applications.generations(store=DEFAULT)
+                if "__g" in status.physical and status.recorded > 1
+            ]
+            applied = sum(status.applied > 1 for status in targets)
+            if applied:
+                break
+            found = await service.ledger.load(Migration, migration.id)
+            if found is None or found.state.settled:
+                return False
+            await asyncio.sleep(0.01)
+        pid = stack.supervisor.pid("worker-applier")
+        if pid is None:
+            return False
+        os.kill(pid, signal.SIGKILL)
+        self.console.print(
+            f"  [red]SIGKILL[/red] to the applier, process {pid}, "
+            f"with changes in {applied} of {len(targets)} collections"
+        )
+        return True
+
+    async def _verify(self, service: Service, migration: Migration) -> None:
+        self._stage("Verify: every point of every new collection against the ledger, bit for bit")
+        targets = next(s for s in migration.plan.steps if s.id == "aliases").params["aliases"]
+        found = [
+            await verify(service.ledger, service.applications, service.stores, DEFAULT, physical)
+            for physical in targets.values()
+        ]
+        shown = [
+            {
+                "collection": name,
+                "points": verification.points,
+                "store": verification.digest[:SHORT],
+                "ledger": verification.recorded_digest[:SHORT],
+                "equal": verification.equal,
+            }
+            for name, verification in zip(targets, found, strict=True)
+        ]
+        rows(self.console, ["collection", "points", "store", "ledger", "equal"], shown)
+        total = sum(verification.points for verification in found)
+        expected = sum(migration.plan.estimates["points"].values())
+        self.held[f"{len(found)} collections hold {total:,} of {expected:,} points, all equal"] = (
+            total == expected and all(verification.equal for verification in found)
+        )
+
+    async def _search(self, service: Service, knowledge: KnowledgeBase) -> None:
+        self._stage(f"Search: {QUESTION!r}")
+        two = [s for s in knowledge.sources if DOCUMENTS in s.enabled_collections][:2]
+        model = await asyncio.to_thread(LsaModel.load, knowledge.models[DOCUMENTS])
+        vector = model.embed([QUESTION])[0].tolist()
+        names = {}
+        for row in await _table(service, knowledge).rows():
+            if row.id in {source.id for source in two}:
+                names[row.id] = (row.names or {})[DOCUMENTS]
+        store = service.stores.store(DEFAULT)
+        for chosen in ([names[two[0].id]], list(names.values())):
+            hits = await search_collections(store, chosen, vector, limit=3)
+            self.console.print(f"  in {' and '.join(chosen)}:", markup=False)
+            sources = set()
+            for hit in hits:
+                payload = decode_payload(hit.payload)
+                sources.add(payload["source_id"])
+                text = " ".join(payload["text"].split())[:60]
+                self.console.print(f"    {hit.score:.3f}  {hit.collection}  {text}", markup=False)
+            wanted = {i for i, name in names.items() if name in chosen}
+            self.held[f"search over {len(chosen)} source(s) answers from nothing else"] = (
+                bool(hits) and sources <= wanted
+            )
+
+    async def _again(self, service: Service, migration: Migration) -> None:
+        self._stage("Apply the same spec again")
+        planned = await plan_migration(
+            service.tools, migration.spec, self.cli.context(migration.spec["reason"])
+        )
+        untrue = await no_longer_true(service.tools, planned.migration)
+        nothing = planned.migration.state is State.COMPLETED and not untrue
+        self.console.print(
+            f"  {planned.migration.id} is {planned.migration.state}: "
+            f"{'nothing to do' if nothing else '; '.join(untrue)}"
+        )
+        self.held["applying again has nothing to do"] = nothing
+
+    async def _roll_back(self, service: Service, migration: Migration) -> None:
+        self._stage("Roll back: the shared collections were dropped, and come back from the ledger")
+        asked = await roll_back_migration(
+            service.tools, migration.id, self.cli.context("the demo wants everything as it was")
+        )
+        status = await follow(self.cli, service, asked, log=None, wanted=State.ROLLED_BACK)
+        self.held["the migration rolled back"] = status == 0
+
+    async def _compare(
+        self,
+        service: Service,
+        knowledge: KnowledgeBase,
+        before: dict[str, str],
+        table_before: str,
+    ) -> None:
+        after = await self._digests(service, list(before))
+        after["sources (rows and column)"] = await _table(service, knowledge).digest()
+        before = {**before, "sources (rows and column)": table_before}
+        shown = [{"what": name, "before": before[name], "after": after[name]} for name in before]
+        for row in shown:
+            self.console.print(
+                f"  {row['what']}\n    before {row['before']}\n    after  {row['after']}",
+                markup=False,
+            )
+        self.held["shared collections and table are back, bit for bit"] = before == after
+        left = await service.stores.store(DEFAULT).collections()
+        self.held["nothing else is left in the store"] = sorted(left) == sorted(
+            knowledge.collections.values()
+        )
+
+    async def _explain(self, service: Service, migration: Migration) -> None:
+        self._stage("Who, what and why, from the events")
+        events = [
+            recorded
+            for recorded in await service.ledger.events(migration.id)
+            if recorded.topic
+            in {
+                "migration.planned",
+                "migration.started",
+                "migration.completed",
+                "migration.rollback-requested",
+                "migration.rolled-back",
+            }
+        ]
+        shown = [
+            {
+                "position": recorded.position,
+                "at": recorded.recorded_at.strftime("%H:%M:%S"),
+                "who": recorded.context.actor.id,
+                "what": recorded.topic.removeprefix("migration."),
+                "why": recorded.context.reason,
+            }
+            for recorded in events
+        ]
+        rows(self.console, ["position", "at", "who", "what", "why"], shown)
+        head = await service.ledger.head()
+        self.console.print(f"  {head.position:,} events in the ledger, head {head.hash.hex()}")
+
+
+def _table(service: Service, knowledge: KnowledgeBase) -> Any:
+    return service.stores.table(DEFAULT, f"{knowledge.schema}.sources")

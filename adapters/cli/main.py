@@ -1,0 +1,55 @@
+"""The `migration-ledger` program: every command by its name."""
+
+import typer
+
+from adapters.cli import data, migrations, servers
+from adapters.cli.command import register
+from adapters.cli.demo.story import demo
+
+app = typer.Typer(
+    name="migration-ledger",
+    help="Plan, apply, verify and undo migrations of vector stores, with a ledger of every step.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+migration = typer.Typer(help="List, show and cancel migrations.", no_args_is_help=True)
+collection = typer.Typer(help="List and show collections.", no_args_is_help=True)
+dead_letter = typer.Typer(help="Changes that a store refused.", no_args_is_help=True)
+database = typer.Typer(help="The ledger's database.", no_args_is_help=True)
+
+for group, name in (
+    (migration, "migration"),
+    (collection, "collection"),
+    (dead_letter, "dead-letter"),
+    (database, "db"),
+):
+    app.add_typer(group, name=name)
+
+for group, name, function in (
+    (app, "up", servers.up),
+    (app, "demo", demo),
+    (app, "doctor", servers.doctor),
+    (app, "plan", migrations.plan),
+    (app, "apply", migrations.apply),
+    (app, "watch", migrations.watch),
+    (app, "rollback", migrations.roll_back),
+    (app, "verify", data.verify),
+    (app, "search", data.search),
+    (app, "worker", servers.worker),
+    (migration, "list", migrations.list_migrations),
+    (migration, "show", migrations.show),
+    (migration, "cancel", migrations.cancel),
+    (collection, "list", data.list_collections),
+    (collection, "show", data.show_collection),
+    (dead_letter, "list", data.list_dead_letters),
+    (dead_letter, "retry", data.retry),
+    (dead_letter, "skip", data.skip),
+    (database, "upgrade", servers.db_upgrade),
+):
+    register(group, name, function)
+
+
+def main() -> None:
+    """Run the program."""
+    app()

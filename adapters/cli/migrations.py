@@ -1,0 +1,245 @@
+"""Commands that plan migrations, run them, watch them and take them back."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adapters.bootstrap import Service, open_service
+from adapters.cli.command import FAILED, Cli, Reason, Yes
+from adapters.cli.following import describe, follow, observe
+from adapters.cli.specs import read_spec
+from adapters.cli.tables import pairs, rows, show_plan
+from domain.model.errors import NotFound, Rejected
+from domain.model.migration import Migration, State
+from domain.use_cases.plan_migration import Planned, migration_named, plan_migration
+from domain.use_cases.progress import progress
+from domain.use_cases.steer_migration import (
+    cancel_migration,
+    no_longer_true,
+    roll_back_migration,
+    start_migration,
+)
+
+Spec = Annotated[Path, typer.Argument(help="Spec file, YAML or JSON.")]
+Target = Annotated[str, typer.Argument(metavar="ID|SPEC", help="Migration id, or a spec file.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Migration id.")]
+Record = Annotated[
+    bool, typer.Option("--record/--no-record", help="Record the plan, or only show it.")
+]
+ExitCode = Annotated[
+    bool, typer.Option("--exit-code", help="Exit with 1 if there is something to do.")
+]
+Skip = Annotated[
+    bool, typer.Option("--skip-invalid", help="Leave malformed sources out, migrate the others.")
+]
+Detach = Annotated[bool, typer.Option("--detach", help="Start it and return.")]
+LogFile = Annotated[
+    Path | None, typer.Option(help="Log file; by default one below the data directory.")
+]
+
+
+async def plan(
+    cli: Cli,
+    spec: Spec,
+    *,
+    record: Record = True,
+    skip_invalid: Skip = False,
+    exit_code: ExitCode = False,
+) -> int:
+    """Show what a migration would do, and record the plan with its id and hash."""
+    async with open_service(cli.settings) as service:
+        planned = await _planned(cli, service, spec, record=record, skip_invalid=skip_invalid)
+    _show(cli, planned)
+    pending = planned.migration.state is not State.COMPLETED
+    return FAILED if exit_code and pending else 0
+
+
+async def _planned(
+    cli: Cli, service: Service, spec: Path, *, record: bool, skip_invalid: bool
+) -> Planned:
+    document = read_spec(spec)
+    if skip_invalid:
+        document["skip_invalid"] = True
+    context = cli.context(str(document.get("reason", "")))
+    return await plan_migration(service.tools, document, context, record=record)
+
+
+def _show(cli: Cli, planned: Planned) -> None:
+    migration, made = planned.migration, planned.plan
+    if cli.json:
+        cli.emit(
+            {
+                "id": str(migration.id) if planned.recorded else None,
+                "hash": made.hash,
+                "state": migration.state if planned.recorded else "not recorded",
+                **made.to_json(),
+            }
+        )
+        return
+    show_plan(cli.console, made, title=f"{migration.name}: {len(made.steps)} steps")
+    if planned.recorded:
+        cli.console.print(f"id   {migration.id}  ({migration.state})")
+    else:
+        cli.console.print("not recorded (dry run)")
+    cli.console.print(f"hash {made.hash}")
+
+
+async def apply(
+    cli: Cli,
+    target: Target,
+    *,
+    yes: Yes = False,
+    reason: Reason = "",
+    detach: Detach = False,
+    skip_invalid: Skip = False,
+    log_file: LogFile = None,
+) -> int:
+    """Run exactly the recorded plan and wait for its end; once done, the same does nothing."""
+    async with open_service(cli.settings) as service:
+        migration = await _target(cli, service, target, skip_invalid=skip_invalid)
+        if migration.state is State.COMPLETED:
+            return await _already_done(cli, service, migration)
+        if migration.state in {State.PLANNED, State.FAILED}:
+            if not cli.json:
+                show_plan(cli.console, migration.plan, title=migration.name)
+            cli.confirm("Apply this plan?", yes=yes)
+            context = cli.context(reason or migration.spec["reason"])
+            migration = await start_migration(service.tools, migration, context)
+        if detach:
+            _say(cli, {"id": str(migration.id), "state": migration.state})
+            return 0
+        log = log_file or _log(cli, migration)
+        return await follow(cli, service, migration, log=log, wanted=State.COMPLETED)
+
+
+async def _target(cli: Cli, service: Service, target: str, *, skip_invalid: bool) -> Migration:
+    found = await migration_named(service.tools, target)
+    if found is not None:
+        return found
+    path = Path(target)
+    if not path.exists():
+        raise NotFound(f"{target!r} is neither the id of a migration nor a spec file")
+    planned = await _planned(cli, service, path, record=True, skip_invalid=skip_invalid)
+    return planned.migration
+
+
+def _log(cli: Cli, migration: Migration) -> Path:
+    return cli.settings.data_dir / "logs" / f"migration-{migration.id}.log"
+
+
+async def _already_done(cli: Cli, service: Service, migration: Migration) -> int:
+    untrue = await no_longer_true(service.tools, migration)
+    _say(
+        cli,
+        {
+            "id": str(migration.id),
+            "state": migration.state,
+            "nothing_to_do": not untrue,
+            **({"no_longer_true": untrue} if untrue else {}),
+            **migration.statistics,
+        },
+    )
+    return FAILED if untrue else 0
+
+
+def _say(cli: Cli, document: dict[str, Any]) -> None:
+    if cli.json:
+        cli.emit(document)
+    else:
+        pairs(cli.console, document)
+
+
+async def _named(service: Service, reference: str) -> Migration:
+    found = await migration_named(service.tools, reference)
+    if found is None:
+        raise NotFound(f"there is no migration {reference!r}; see `migration list`")
+    return found
+
+
+async def roll_back(
+    cli: Cli, migration: Id, *, yes: Yes = False, reason: Reason = "", log_file: LogFile = None
+) -> int:
+    """Undo a migration, and wait until it is undone."""
+    async with open_service(cli.settings) as service:
+        found = await _named(service, migration)
+        if found.state in {State.ROLLED_BACK, State.CANCELLED}:
+            _say(cli, {"id": str(found.id), "state": found.state, "nothing_to_do": True})
+            return 0
+        if not reason:
+            raise Rejected("a rollback needs --reason, which is recorded")
+        if not cli.json:
+            undone = [s for s in reversed(found.plan.steps) if s.id in found.started]
+            rows(cli.console, ["step", "undo"], [{"step": s.id, "undo": s.undo} for s in undone])
+        cli.confirm("Roll back?", yes=yes)
+        asked = await roll_back_migration(service.tools, found.id, cli.context(reason))
+        wanted = State.CANCELLED if asked.cancelled else State.ROLLED_BACK
+        log = log_file or _log(cli, found)
+        return await follow(cli, service, asked, log=log, wanted=wanted)
+
+
+async def cancel(cli: Cli, migration: Id, *, yes: Yes = False, reason: Reason = "") -> int:
+    """Give up a migration that is not completed, and undo what it did."""
+    async with open_service(cli.settings) as service:
+        found = await _named(service, migration)
+        if not reason:
+            raise Rejected("a cancellation needs --reason, which is recorded")
+        cli.confirm(f"Cancel {found.name}?", yes=yes)
+        asked = await cancel_migration(service.tools, found.id, cli.context(reason))
+        return await follow(cli, service, asked, log=_log(cli, found), wanted=State.CANCELLED)
+
+
+async def list_migrations(
+    cli: Cli,
+    *,
+    state: Annotated[str, typer.Option(help="Only those in this state.")] = "",
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 100,
+) -> None:
+    """List migrations."""
+    async with open_service(cli.settings) as service:
+        match = {"state": state} if state else None
+        found = [d for _, d in await service.views.find("migrations", limit=limit, match=match)]
+    found.sort(key=lambda document: document["planned_at"])
+    if cli.json:
+        for document in found:
+            cli.emit(document)
+    else:
+        rows(cli.console, ["id", "name", "state", "points", "planned_at", "planned_by"], found)
+
+
+async def show(cli: Cli, migration: Id) -> None:
+    """Show a migration: its progress, its steps, and who asked for what and why."""
+    async with open_service(cli.settings) as service:
+        found = await _named(service, migration)
+        document = await service.views.get("migrations", str(found.id)) or {}
+        events = await service.ledger.events(found.id)
+    if cli.json:
+        cli.emit({**document, "progress": progress(document, datetime.now(UTC))})
+        return
+    cli.console.print(f"[bold]{found.name}[/bold]  {found.id}")
+    pairs(
+        cli.console,
+        {
+            "state": found.state,
+            "recipe": found.recipe,
+            "plan": found.plan_hash,
+            "error": found.error,
+            **progress(document, datetime.now(UTC)),
+        },
+    )
+    for recorded in events:
+        at = recorded.recorded_at.isoformat(timespec="seconds")
+        cli.console.print(f"  {recorded.position:>6}  {at}  {describe(recorded)}", markup=False)
+
+
+async def watch(cli: Cli, migration: Id) -> int:
+    """Follow a migration until it settles."""
+    async with open_service(cli.settings) as service:
+        found = await _named(service, migration)
+        if not cli.json:
+            return await follow(cli, service, found, log=None, wanted=State.COMPLETED)
+        async for observed in observe(service, found.id):
+            if observed.document is not None:
+                cli.emit(observed.document)
+    return 0

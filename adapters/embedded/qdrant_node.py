@@ -1,0 +1,55 @@
+"""Starts the embedded Qdrant node: our gRPC server over Qdrant Edge, in a process of its own."""
+
+import importlib.metadata
+import sys
+
+from adapters.embedded.failures import EmbeddedMissing
+from adapters.embedded.probes import answers_http2
+from adapters.embedded.process import ProcessSpec
+from adapters.embedded.supervisor import Supervisor
+
+NAME = "qdrant"
+_WHEEL = "qdrant-edge-py"
+
+
+async def version() -> str:
+    """The engine's version.
+
+    Raises:
+        EmbeddedMissing: the wheel is not installed.
+    """
+    try:
+        return importlib.metadata.version(_WHEEL)
+    except importlib.metadata.PackageNotFoundError as exc:
+        raise EmbeddedMissing(_WHEEL) from exc
+
+
+async def start(supervisor: Supervisor, port: int) -> str:
+    """Starts the node on a loopback port.
+
+    Returns:
+        Its URL; the port speaks gRPC.
+
+    Raises:
+        EmbeddedMissing: the wheel is not installed.
+        Unavailable: it did not start.
+    """
+    await version()
+
+    async def ready() -> bool:
+        return await answers_http2(port)
+
+    folder = supervisor.data_dir / "qdrant"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    await supervisor.start(
+        ProcessSpec(
+            name=NAME,
+            argv=(
+                *(sys.executable, "-m", "adapters.embedded.node", "--data-dir", str(folder)),
+                *("--host", "127.0.0.1", "--port", str(port)),
+            ),
+            log_path=supervisor.log_path(NAME),
+            ready=ready,
+        )
+    )
+    return f"http://127.0.0.1:{port}"

@@ -1,0 +1,36 @@
+"""Stop clients of aiokafka for sure.
+
+Their `stop()` can wait for ever for a broker that is gone
+(https://github.com/aio-libs/aiokafka/issues/1101), and cancelling it leaves their tasks and
+connections behind. What ends them is not public, so it is all in here.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+CLOSE_SECONDS = 2.0
+
+
+async def abandon_producer(producer: Any) -> None:
+    """Stop a producer without waiting for what is not acknowledged; those futures fail."""
+    # Without connections, the requests that the sender waits for end now.
+    await producer.client.close()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await producer._sender.close()  # noqa: SLF001
+    producer._message_accumulator.fail_all(KafkaError("given up"))  # noqa: SLF001
+    await producer.stop()
+
+
+async def stop_consumer(consumer: Any) -> None:
+    """Stop a consumer, and cut its connections when it waits for a broker that is gone."""
+    async with asyncio.TaskGroup() as group:
+        stopped = group.create_task(consumer.stop())
+        await asyncio.wait({stopped}, timeout=CLOSE_SECONDS)
+        if not stopped.done():
+            await consumer._client.close()  # noqa: SLF001
+            await asyncio.wait({stopped}, timeout=CLOSE_SECONDS)
+            stopped.cancel()

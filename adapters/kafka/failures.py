@@ -1,0 +1,26 @@
+"""What aiokafka raises, as errors of ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiokafka.errors import KafkaError
+
+from domain.model.errors import Unavailable
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn what the client raises into ours.
+
+    Args:
+        doing: what was tried, to go on with "the Kafka broker could not …".
+
+    Raises:
+        Unavailable: the broker did not do it, or not in time.
+    """
+    try:
+        yield
+    except TimeoutError as exc:
+        raise Unavailable(f"the Kafka broker did not {doing} in time") from exc
+    except (KafkaError, OSError) as exc:
+        raise Unavailable(f"the Kafka broker did not {doing}: {exc or type(exc).__name__}") from exc

@@ -1,0 +1,1 @@
+"""Bodies and manifests of change sets: Parquet in object storage."""

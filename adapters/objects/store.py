@@ -1,0 +1,111 @@
+"""Objects in object storage, through obstore: a folder, S3, GCS or Azure."""
+
+import asyncio
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from domain.model.bodies import address_of
+from domain.model.errors import Corrupt, ObjectMissing, Rejected, Unavailable
+from domain.ports import Objects
+
+SMALL = 64 * 2**10
+"""Objects up to this many bytes are rows in PostgreSQL rather than files."""
+
+
+class StoredObjects:
+    """Objects under ``ab/cdef…``, checked whenever they are read.
+
+    A folder's files and folders are fsynced before `put` returns, since obstore's local store
+    does not do that; cloud stores answer when an object is durable.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Open the storage at a URL: ``file:///…``, ``s3://…``, ``gs://…``, ``az://…``.
+
+        Raises:
+            Rejected: obstore knows no such storage.
+        """
+        self.url = url
+        parts = urlsplit(url)
+        self._folder = Path(parts.path) if parts.scheme == "file" else None
+        try:
+            if self._folder is not None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._store: ObjectStore = LocalStore(self._folder)
+            else:
+                self._store = from_url(url)
+        except (BaseError, ValueError, OSError) as error:
+            raise Rejected(f"object storage {url!r} cannot be opened: {error}") from error
+
+    async def put(self, content: bytes) -> str:
+        """Keep bytes durably; the same bytes again are written once."""
+        address = address_of(content)
+        path = _path(address)
+        try:
+            await obstore.put_async(self._store, path, content)
+            if self._folder is not None:
+                await asyncio.to_thread(_sync, self._folder, self._folder / path)
+        except (BaseError, OSError) as error:
+            raise Unavailable(
+                f"object storage {self.url} did not keep an object: {error}"
+            ) from error
+        return address
+
+    async def get(self, address: str) -> bytes:
+        """The bytes of an address.
+
+        Raises:
+            Corrupt: they are missing, or altered.
+        """
+        try:
+            answer = await obstore.get_async(self._store, _path(address))
+            content = bytes(await answer.bytes_async())
+        except (NotFoundError, FileNotFoundError) as error:
+            raise ObjectMissing(f"object {address} is missing from {self.url}") from error
+        except (BaseError, OSError) as error:
+            raise Unavailable(f"object storage {self.url} does not answer: {error}") from error
+        if await asyncio.to_thread(address_of, content) != address:
+            raise Corrupt(f"object {address} in {self.url} is not what it was when it was recorded")
+        return content
+
+
+class SizedObjects:
+    """Small objects in one place, large ones in another, under the same kind of address."""
+
+    def __init__(self, small: Objects, large: Objects) -> None:
+        self._small = small
+        self._large = large
+
+    async def put(self, content: bytes) -> str:
+        """Keep bytes where their size belongs."""
+        return await (self._small if len(content) <= SMALL else self._large).put(content)
+
+    async def get(self, address: str) -> bytes:
+        """The bytes of an address, wherever they are.
+
+        Raises:
+            Corrupt: neither place has them, or they are altered.
+        """
+        try:
+            return await self._large.get(address)
+        except ObjectMissing:
+            return await self._small.get(address)
+
+
+def _path(address: str) -> str:
+    return f"{address[:2]}/{address[2:]}"
+
+
+def _sync(root: Path, file: Path) -> None:
+    """Make a renamed file and the folders above it survive a power cut."""
+    for path in (file, file.parent, root):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The ledger, heads, cursors, leases and views in PostgreSQL, through asyncpg."""

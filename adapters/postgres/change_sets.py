@@ -1,0 +1,183 @@
+"""What drafts of change sets do to heads: which rows count, and what was there before. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import numpy as np
+
+from adapters.postgres.appending import framed
+from adapters.postgres.mapper import encode_json
+from domain.model.aggregate import NOT_RECORDED
+from domain.model.bodies import Manifest, address_of, encode_manifest
+from domain.model.errors import Rejected
+from domain.model.generation import Generation
+from domain.model.recorded import ChangeSetDraft
+
+Known = tuple[bytes | None, int]
+"""Hash (None for a tombstone) and version of a head."""
+
+ABSENT: Known = (None, 0)
+
+
+class NewHead(NamedTuple):
+    """A head as it is to be written.
+
+    Attributes:
+        hash: None for a tombstone.
+        address: of the body; None for a tombstone.
+        row: in that body.
+        version: of the generation's stream.
+    """
+
+    hash: bytes | None
+    address: str | None
+    row: int | None
+    version: int
+
+
+@dataclass
+class Fold:
+    """What drafts come to, in order.
+
+    Attributes:
+        events: one for each draft that has rows left.
+        manifests: encoded, by address.
+        heads: what to write, by generation and id key.
+    """
+
+    events: list[Generation.ChangeSetRecorded] = field(default_factory=list)
+    manifests: dict[str, bytes] = field(default_factory=dict)
+    heads: dict[UUID, dict[bytes, NewHead]] = field(default_factory=dict)
+
+
+def fold(
+    drafts: Iterable[ChangeSetDraft],
+    versions: Mapping[UUID, int],
+    known: Mapping[UUID, dict[bytes, Known]],
+) -> Fold:
+    """Fold drafts over heads.
+
+    Args:
+        drafts: in the order in which they are recorded.
+        versions: last version of each generation's stream.
+        known: heads of each generation for the ids of the drafts; changed on the way.
+    """
+    folded = Fold()
+    next_versions = dict(versions)
+    for draft in drafts:
+        heads = known[draft.generation]
+        manifest = resolve(draft, heads)
+        if not len(manifest):
+            continue
+        version = next_versions[draft.generation] + 1
+        next_versions[draft.generation] = version
+        content = encode_manifest(manifest)
+        folded.manifests[address_of(content)] = content
+        folded.events.append(_event(draft, manifest, address_of(content), version))
+        heads.update((key, (hash_, version)) for key, hash_ in _pairs(manifest))
+        folded.heads.setdefault(draft.generation, {}).update(_new_heads(manifest, version))
+    return folded
+
+
+def resolve(draft: ChangeSetDraft, heads: Mapping[bytes, Known]) -> Manifest:
+    """The rows of a draft that change something, with what was there before.
+
+    Raises:
+        Rejected: the draft has a point twice, or columns of different lengths.
+    """
+    _check(draft)
+    kept: list[int] = []
+    before: list[bytes | None] = []
+    captured_at = draft.captured_at
+    for row, (key, hash_) in enumerate(zip(draft.keys, draft.hashes, strict=True)):
+        head_hash, head_version = heads.get(key, ABSENT)
+        if head_hash == hash_ or (captured_at is not None and head_version > captured_at):
+            continue
+        kept.append(row)
+        before.append(head_hash)
+    hashes = [draft.hashes[row] for row in kept]
+    used = sorted({draft.object_index[row] for row in kept if draft.hashes[row] is not None})
+    place = {index: position for position, index in enumerate(used)}
+    return Manifest(
+        keys=[draft.keys[row] for row in kept],
+        before=before,
+        hashes=hashes,
+        objects=[draft.objects[index] for index in used],
+        object_index=[
+            0 if draft.hashes[row] is None else place[draft.object_index[row]] for row in kept
+        ],
+        rows=[0 if draft.hashes[row] is None else draft.rows[row] for row in kept],
+    )
+
+
+def content_of_draft(draft: ChangeSetDraft) -> bytes:
+    """SHA-256 of a draft as it was given."""
+    return sha256(
+        framed(
+            [
+                draft.generation.bytes,
+                *_column(draft.keys),
+                *_column(draft.hashes),
+                ",".join(draft.objects).encode(),
+                np.asarray(draft.object_index, "<i4").tobytes(),
+                np.asarray(draft.rows, "<i4").tobytes(),
+                encode_json([draft.captured, draft.captured_at, draft.source]),
+            ]
+        )
+    ).digest()
+
+
+def _column(values: Sequence[bytes | None]) -> list[bytes]:
+    """Lengths (-1 for None) and content of a column."""
+    lengths = [-1 if value is None else len(value) for value in values]
+    return [np.asarray(lengths, "<i4").tobytes(), b"".join(value or b"" for value in values)]
+
+
+def _check(draft: ChangeSetDraft) -> None:
+    columns = (draft.keys, draft.hashes, draft.object_index, draft.rows)
+    if len({len(column) for column in columns}) > 1:
+        raise Rejected("a change set's columns have different lengths")
+    if len(set(draft.keys)) < len(draft.keys):
+        raise Rejected("a change set has a point twice")
+
+
+def _pairs(manifest: Manifest) -> Iterable[tuple[bytes, bytes | None]]:
+    return zip(manifest.keys, manifest.hashes, strict=True)
+
+
+def _new_heads(manifest: Manifest, version: int) -> Iterable[tuple[bytes, NewHead]]:
+    for key, hash_, index, row in zip(
+        manifest.keys, manifest.hashes, manifest.object_index, manifest.rows, strict=True
+    ):
+        if hash_ is None:
+            yield key, NewHead(None, None, None, version)
+        else:
+            yield key, NewHead(hash_, manifest.objects[index], row, version)
+
+
+def _event(
+    draft: ChangeSetDraft, manifest: Manifest, address: str, version: int
+) -> Generation.ChangeSetRecorded:
+    kinds = Counter(
+        (before is not None, after is not None)
+        for before, after in zip(manifest.before, manifest.hashes, strict=True)
+    )
+    upserts = kinds[False, True] + kinds[True, True]
+    fields: dict[str, Any] = {
+        "manifest": address,
+        "upserts": upserts,
+        "deletes": len(manifest) - upserts,
+        "added": kinds[False, True] - kinds[True, False],
+        "captured": draft.captured,
+        "source": draft.source,
+    }
+    return Generation.ChangeSetRecorded(
+        originator_id=draft.generation,
+        originator_version=version,
+        timestamp=NOT_RECORDED,
+        **fields,
+    )

@@ -1,0 +1,175 @@
+"""Connections to PostgreSQL, and the one place that turns its errors into ours."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from domain.model.errors import LedgerError, Rejected, Unavailable
+
+SCHEMA = "migration_ledger"
+
+_CONNECT_TIMEOUT = 10.0  # seconds
+_ACQUIRE_TIMEOUT = 30.0  # seconds
+_CLOSE_TIMEOUT = 10.0  # seconds
+# The server gives a statement up before the client does, so that it is not left running.
+_STATEMENT_TIMEOUT = 60  # seconds
+_COMMAND_TIMEOUT = _STATEMENT_TIMEOUT + 5.0  # seconds
+
+_SETTINGS = {
+    "application_name": "migration-ledger",
+    "search_path": SCHEMA,
+    # append() relies on each of its statements seeing what was committed before it.
+    "default_transaction_isolation": "read committed",
+    "statement_timeout": f"{_STATEMENT_TIMEOUT}s",
+    "idle_in_transaction_session_timeout": f"{_STATEMENT_TIMEOUT}s",
+    # Every statement is short and goes by an index. Plans are made once and must be those for large
+    # tables, because tables grow faster than statistics follow; planning for each array of keys
+    # again takes longer than reading them.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "jit": "off",
+}
+
+_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    ConnectionError,
+)
+_BUSY = (
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    OSError,
+)
+_NO_SCHEMA = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.InvalidSchemaNameError,
+)
+_NOT_LET_IN = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.ClientConfigurationError,
+)
+
+
+class ConnectionLost(Unavailable):
+    """The connection ended during a call; what was being committed may or may not be."""
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Turn errors of the driver into errors of the ledger.
+
+    Args:
+        where: what to call the database in messages; never with a password.
+    """
+    try:
+        yield
+    except _LOST as error:
+        raise ConnectionLost(f"lost the connection to PostgreSQL at {where}: {error}") from error
+    except _NOT_LET_IN as error:
+        raise Unavailable(f"PostgreSQL at {where} did not let us in: {error}") from error
+    except _BUSY as error:
+        reason = str(error) or "no answer in time"
+        raise Unavailable(f"PostgreSQL at {where}: {reason}") from error
+    except _NO_SCHEMA as error:
+        raise Unavailable(
+            f"the database {where} lacks tables of this program ({error}); run `db upgrade`"
+        ) from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise Rejected(f"PostgreSQL at {where} refuses: {error}") from error
+    except asyncpg.PostgresError as error:
+        raise LedgerError(f"PostgreSQL at {where}: {error}") from error
+    except asyncpg.InterfaceError as error:
+        if isinstance(error, ValueError):  # wrong arguments: a defect, not a broken connection
+            raise
+        raise ConnectionLost(f"no connection to PostgreSQL at {where}: {error}") from error
+
+
+class Database:
+    """A pool of connections to one database.
+
+    Attributes:
+        where: host, port and name of the database, for messages.
+    """
+
+    def __init__(self, url: str, pool: Any) -> None:
+        self._url = url
+        self._pool = pool
+        self.where = where(url)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """A connection of the pool; each statement is its own transaction."""
+        with translated(self.where):
+            async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        """A connection of the pool in a transaction that the block's end commits."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Any]:
+        """A connection of its own, for what lives as long as a session: LISTEN, session locks."""
+        with translated(self.where):
+            connection = await asyncpg.connect(
+                self._url,
+                timeout=_CONNECT_TIMEOUT,
+                command_timeout=_COMMAND_TIMEOUT,
+                server_settings=_SETTINGS,
+            )
+            try:
+                yield connection
+            finally:
+                connection.terminate()
+
+
+@asynccontextmanager
+async def open_database(
+    url: str, *, min_size: int = 1, max_size: int = 8
+) -> AsyncIterator[Database]:
+    """Connect to a database.
+
+    Args:
+        url: ``postgresql://user:password@host:port/database``.
+        min_size: connections that are kept open.
+        max_size: connections that are opened at most.
+
+    Raises:
+        Unavailable: the server cannot be reached or does not let us in.
+    """
+    with translated(where(url)):
+        pool: Any = await asyncpg.create_pool(
+            url,
+            min_size=min_size,
+            max_size=max_size,
+            timeout=_CONNECT_TIMEOUT,
+            command_timeout=_COMMAND_TIMEOUT,
+            server_settings=_SETTINGS,
+        )
+    try:
+        yield Database(url, pool)
+    finally:
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await pool.close()
+        except (TimeoutError, *_LOST):
+            pool.terminate()
+
+
+def where(url: str) -> str:
+    """Host, port and name of the database of a URL, without its user and password."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or 'localhost'}:{parts.port or 5432}/{parts.path.lstrip('/')}"

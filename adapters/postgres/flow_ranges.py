@@ -1,0 +1,164 @@
+"""The queue of ranges that flow workers claim."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from adapters.postgres.connection import Database
+from adapters.postgres.mapper import plain_uuid
+from domain.ports import RangeClaim
+
+# Enter a flow, once; nothing comes back the second time.
+_ENTER = """
+INSERT INTO flows (flow, next_number) VALUES ($1, $2)
+ON CONFLICT (flow) DO NOTHING RETURNING next_number
+"""
+
+# Put ranges into the queue, numbered in order.
+_PUT_IN = """
+INSERT INTO flow_ranges (flow, number, request)
+SELECT $1, $2 + u.ordinal::int - 1, u.request
+FROM unnest($3::jsonb[]) WITH ORDINALITY AS u (request, ordinal)
+"""
+
+# Claim the range that has been free for longest, past those that others are just claiming.
+_CLAIM = """
+WITH free AS (
+    SELECT flow, number FROM flow_ranges WHERE free_at <= now()
+    ORDER BY free_at, number LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+UPDATE flow_ranges r SET
+    attempt = r.attempt + 1,
+    holder = $1,
+    free_at = clock_timestamp() + make_interval(secs => $2)
+FROM free f WHERE r.flow = f.flow AND r.number = f.number
+RETURNING r.flow, r.number, r.request, r.attempt
+"""
+
+# Extend a lease that nobody else took.
+_RENEW = """
+UPDATE flow_ranges SET free_at = clock_timestamp() + make_interval(secs => $5)
+WHERE flow = $1 AND number = $2 AND attempt = $3 AND holder = $4
+RETURNING number
+"""
+
+# Take a range out of the queue; whoever finishes it first does so.
+_TAKE_OUT = "DELETE FROM flow_ranges WHERE flow = $1 AND number = $2 RETURNING number"
+
+# The number of the range that follows.
+_NEXT_NUMBER = """
+UPDATE flows SET next_number = next_number + 1 WHERE flow = $1 RETURNING next_number - 1
+"""
+
+# Give a range back after a failure, to be tried again later each time.
+_PUT_BACK = """
+UPDATE flow_ranges SET
+    failures = failures + 1,
+    error = $4,
+    holder = NULL,
+    free_at = clock_timestamp() + make_interval(secs => least($5 * 2 ^ least(failures, 30), $6))
+WHERE flow = $1 AND number = $2 AND attempt = $3
+"""
+
+# How many ranges of a flow are in the queue.
+_REMAINING = "SELECT count(*) FROM flow_ranges WHERE $1::uuid IS NULL OR flow = $1"
+
+# Why the range that failed most often failed last.
+_FAILING = """
+SELECT error FROM flow_ranges WHERE flow = $1 AND failures >= $2
+ORDER BY failures DESC, number LIMIT 1
+"""
+
+# Take all ranges of a flow out of the queue.
+_CANCEL = "DELETE FROM flow_ranges WHERE flow = $1"
+
+
+class PostgresFlowRanges:
+    """Implements `domain.ports.FlowRanges`.
+
+    Args:
+        database: of the ledger.
+        retry_delay: seconds before a range is tried again after its first failure; doubles.
+        retry_delay_limit: seconds that the delay grows to.
+    """
+
+    def __init__(
+        self, database: Database, retry_delay: float = 1.0, retry_delay_limit: float = 60.0
+    ) -> None:
+        self._database = database
+        self._retry_delay = retry_delay
+        self._retry_delay_limit = retry_delay_limit
+
+    async def plan(self, flow: UUID, requests: Sequence[dict[str, Any]]) -> None:
+        """Put the first ranges of a flow into the queue; again changes nothing."""
+        async with self._database.transaction() as connection:
+            if await connection.fetchval(_ENTER, flow, len(requests)) is not None:
+                await connection.execute(_PUT_IN, flow, 0, [_encoded(one) for one in requests])
+
+    async def claim(self, holder: str, ttl: float) -> RangeClaim | None:
+        """Claim a range that is free or whose lease ran out, or None."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_CLAIM, holder, ttl)
+        if row is None:
+            return None
+        return RangeClaim(
+            flow=plain_uuid(row["flow"]),
+            number=row["number"],
+            request=orjson.loads(row["request"]),
+            attempt=row["attempt"],
+        )
+
+    async def renew(self, claim: RangeClaim, holder: str, ttl: float) -> bool:
+        """Extend the lease; False if another worker has it now."""
+        async with self._database.connection() as connection:
+            renewed = await connection.fetchval(
+                _RENEW, claim.flow, claim.number, claim.attempt, holder, ttl
+            )
+        return renewed is not None
+
+    async def finish(self, claim: RangeClaim, following: dict[str, Any] | None = None) -> None:
+        """Take a range out of the queue and put the one that follows it in, at once.
+
+        The first worker that finishes a range decides what follows; a later one changes nothing.
+        """
+        async with self._database.transaction() as connection:
+            taken = await connection.fetchval(_TAKE_OUT, claim.flow, claim.number)
+            if taken is not None and following is not None:
+                number = await connection.fetchval(_NEXT_NUMBER, claim.flow)
+                await connection.execute(_PUT_IN, claim.flow, number, [_encoded(following)])
+
+    async def put_back(self, claim: RangeClaim, error: str) -> None:
+        """Give a range back, with the reason, so that it is tried again after a while."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                _PUT_BACK,
+                claim.flow,
+                claim.number,
+                claim.attempt,
+                error,
+                self._retry_delay,
+                self._retry_delay_limit,
+            )
+
+    async def remaining(self, flow: UUID | None = None) -> int:
+        """How many ranges of a flow, or of all flows, are not finished."""
+        async with self._database.connection() as connection:
+            count: int = await connection.fetchval(_REMAINING, flow)
+        return count
+
+    async def failing(self, flow: UUID, attempts: int) -> str | None:
+        """The last error of a range that failed this often, or None."""
+        async with self._database.connection() as connection:
+            error: str | None = await connection.fetchval(_FAILING, flow, attempts)
+            return error
+
+    async def cancel(self, flow: UUID) -> None:
+        """Take all ranges of a flow out of the queue."""
+        async with self._database.connection() as connection:
+            await connection.execute(_CANCEL, flow)
+
+
+def _encoded(request: dict[str, Any]) -> str:
+    return orjson.dumps(request).decode()

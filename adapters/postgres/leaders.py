@@ -1,0 +1,99 @@
+"""Elects one process for a role, by a lock that lives as long as a connection.
+
+The lock belongs to a session, so the URL must lead to PostgreSQL itself or to a pooler in session
+mode.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from adapters.postgres.connection import Database
+from domain.model.errors import Conflict
+from domain.ports import Leadership
+
+_POLL = 0.25  # seconds
+
+# Try to become the leader; the lock goes with the connection.
+_TRY = "SELECT pg_try_advisory_lock(hashtext('migration_ledger.leaders'), hashtext($1))"
+
+# A new leader, a new epoch.
+_WON = """
+INSERT INTO leaders (name, holder, epoch) VALUES ($1, $2, 1)
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = leaders.epoch + 1
+RETURNING epoch
+"""
+
+# The latest epoch.
+_EPOCH = "SELECT epoch FROM leaders WHERE name = $1"
+
+
+class PostgresLeaders:
+    """Implements `domain.ports.Leaders`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def lead(self, name: str, holder: str) -> AsyncIterator[Leadership]:
+        """Wait until this process leads.
+
+        Raises:
+            Conflict: the connection ended inside the block, and the leadership with it.
+        """
+        async with self._database.session() as connection:
+            await _win(connection, name)
+            with _until_lost(connection, name):
+                yield Leadership(name, await connection.fetchval(_WON, name, holder))
+
+    async def confirm(self, leadership: Leadership) -> None:
+        """Check that nobody else leads meanwhile.
+
+        Raises:
+            Conflict: another leader has a higher epoch.
+        """
+        async with self._database.connection() as connection:
+            refuse_older(leadership, await connection.fetchval(_EPOCH, leadership.name))
+
+
+def refuse_older(leadership: Leadership, epoch: int) -> None:
+    """Refuse a leadership that another one followed.
+
+    Raises:
+        Conflict: the epoch is higher.
+    """
+    if epoch > leadership.epoch:
+        raise Conflict(f"another process leads {leadership.name} now (epoch {epoch})")
+
+
+async def _win(connection: Any, name: str) -> None:
+    """Wait for the lock; polled, because a statement that waits runs into its time-out."""
+    while True:
+        if await connection.fetchval(_TRY, name):
+            return
+        await asyncio.sleep(_POLL)
+
+
+@contextmanager
+def _until_lost(connection: Any, name: str) -> Iterator[None]:
+    """Cancel the block when the connection ends, as `asyncio.timeout` does at its deadline."""
+    task = asyncio.current_task()
+    cancelling = task.cancelling() if task else 0
+    lost = False
+
+    def end(_connection: object) -> None:
+        nonlocal lost
+        lost = True
+        if task is not None:
+            task.cancel()
+
+    connection.add_termination_listener(end)
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if lost and task is not None and task.uncancel() <= cancelling:
+            raise Conflict(f"lost the connection that leads {name}") from error
+        raise
+    finally:
+        connection.remove_termination_listener(end)

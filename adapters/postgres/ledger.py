@@ -1,0 +1,152 @@
+"""The ledger in PostgreSQL: the only truth."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+from uuid import UUID
+
+from eventsourcing.domain import AggregateEvent
+
+from adapters.postgres import reading
+from adapters.postgres.appending import (
+    EncodedCommand,
+    Outcome,
+    append_batch,
+    earlier_outcome,
+    encode_command,
+)
+from adapters.postgres.connection import ConnectionLost, Database
+from adapters.postgres.generations import touches_generations
+from adapters.postgres.group_commit import GroupCommit
+from adapters.postgres.heads import read_heads, read_heads_of
+from adapters.postgres.objects import get_manifests
+from adapters.postgres.recording import Request, append_to_generations, record
+from adapters.postgres.wakeups import Wakeups
+from domain.model.aggregate import Context, LedgerAggregate
+from domain.model.bodies import Manifest
+from domain.model.recorded import Answer, ChangeSetDraft, Command, Cursor, Heads, Recorded
+
+A = TypeVar("A", bound=LedgerAggregate)
+T = TypeVar("T")
+
+
+class PostgresLedger:
+    """Implements `domain.ports.Ledger`; its tasks live as long as its `async with` block.
+
+    Args:
+        database: that holds it.
+        poll: seconds after which a waiting reader looks by itself, whatever it heard.
+
+    Attributes:
+        wakeups: tells readers that the ledger has grown; for adapters that append by themselves.
+    """
+
+    def __init__(self, database: Database, *, poll: float = 0.5) -> None:
+        self._database = database
+        self._commits = GroupCommit(self._append_batch)
+        self.wakeups = Wakeups(database, poll)
+        self._tasks = asyncio.TaskGroup()
+        self._running: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._running = [
+            self._tasks.create_task(self._commits.run()),
+            self._tasks.create_task(self.wakeups.announce()),
+            self._tasks.create_task(self.wakeups.listen()),
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for task in self._running:
+            task.cancel()
+        await self._tasks.__aexit__(kind, error, traceback)
+
+    async def append(self, command: Command) -> Answer:
+        """Record a command's events."""
+        if touches_generations(command.events):
+            outcome = await self._again(lambda: append_to_generations(self._database, command))
+        else:
+            outcome = await self._commits.submit(encode_command(command))
+        return self._answered(outcome)
+
+    async def record(
+        self,
+        key: str,
+        context: Context,
+        drafts: Sequence[ChangeSetDraft],
+        events: Sequence[AggregateEvent] = (),
+    ) -> Answer:
+        """Record change sets, their manifests and heads, and further events."""
+        request = Request(key, context, drafts, events)
+        return self._answered(await self._again(lambda: record(self._database, request)))
+
+    async def answer(self, key: str) -> Answer | None:
+        """The answer that a key got, or None."""
+        async with self._database.connection() as connection:
+            outcome = await earlier_outcome(connection, key)
+        return None if outcome is None else outcome.answer()
+
+    async def load(self, aggregate: type[A], stream: UUID) -> A | None:
+        """The aggregate as it is now, or None if it has no events."""
+        return await reading.load(self._database, aggregate, stream)
+
+    async def events(
+        self, stream: UUID, *, after: int = 0, through: int | None = None
+    ) -> list[Recorded]:
+        """Events of one stream with versions in (after, through]."""
+        return await reading.stream_events(self._database, stream, after, through)
+
+    async def read(self, after: int, limit: int, *, topics: str | None = None) -> list[Recorded]:
+        """The next events after a position."""
+        return await reading.read(self._database, after, limit, topics)
+
+    async def head(self) -> Cursor:
+        """Position and hash of the last event."""
+        return await reading.head(self._database)
+
+    async def verify_cursor(self, cursor: Cursor) -> None:
+        """Check that the ledger has this event with this hash."""
+        await reading.verify_cursor(self._database, cursor)
+
+    async def wait(self, after: int, seconds: float) -> None:
+        """Return when there is an event after the position, or after so many seconds."""
+        await self.wakeups.wait(after, seconds)
+
+    async def manifests(self, addresses: Sequence[str]) -> dict[str, Manifest]:
+        """Manifests by address."""
+        return await get_manifests(self._database, addresses)
+
+    async def heads(self, generation: UUID, *, after: bytes = b"", limit: int = 5000) -> Heads:
+        """The next heads of a generation in key order."""
+        return await read_heads(self._database, generation, after, limit)
+
+    async def heads_of(self, generation: UUID, keys: Sequence[bytes]) -> Heads:
+        """The heads of these points, in key order."""
+        return await read_heads_of(self._database, generation, keys)
+
+    async def _append_batch(self, commands: Sequence[EncodedCommand]) -> list[Outcome]:
+        async def attempt() -> list[Outcome]:
+            async with self._database.connection() as connection:
+                return await append_batch(connection, commands)
+
+        return await self._again(attempt)
+
+    async def _again(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try once more when the connection is lost: the keys tell what was committed."""
+        try:
+            return await attempt()
+        except ConnectionLost:
+            return await attempt()
+
+    def _answered(self, outcome: Outcome) -> Answer:
+        answer = outcome.answer()
+        if answer.count:
+            self.wakeups.grown(answer.position + answer.count - 1)
+        return answer

@@ -1,0 +1,78 @@
+"""Small objects as rows, under the same addresses as in object storage."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapters.postgres.connection import Database
+from domain.model.bodies import Manifest, address_of, decode_manifest
+from domain.model.errors import Corrupt
+
+# Keep objects that are not there yet; in the order of addresses, so that two writers of the same
+# objects wait for each other and never in a circle.
+_PUT = """
+INSERT INTO objects (address, content)
+SELECT * FROM unnest($1::bytea[], $2::bytea[]) ON CONFLICT (address) DO NOTHING
+"""
+
+# Objects by address.
+_GET = "SELECT address, content FROM objects WHERE address = ANY($1::bytea[])"
+
+
+class PostgresObjects:
+    """Content-addressed bytes in a table; implements `domain.ports.Objects`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, content: bytes) -> str:
+        """Keep bytes and return their address."""
+        address = address_of(content)
+        async with self._database.connection() as connection:
+            await put_objects(connection, {address: content})
+        return address
+
+    async def get(self, address: str) -> bytes:
+        """The bytes of an address, checked.
+
+        Raises:
+            Corrupt: they are missing, or not what the address says.
+        """
+        async with self._database.connection() as connection:
+            return (await get_objects(connection, [address]))[address]
+
+
+async def put_objects(connection: Any, contents: Mapping[str, bytes]) -> None:
+    """Keep objects by address, within the connection's transaction."""
+    addresses = sorted(contents)
+    await connection.execute(
+        _PUT,
+        [bytes.fromhex(address) for address in addresses],
+        [contents[address] for address in addresses],
+    )
+
+
+async def get_objects(connection: Any, addresses: Sequence[str]) -> dict[str, bytes]:
+    """Objects by address, checked.
+
+    Raises:
+        Corrupt: one is missing, or not what its address says.
+    """
+    rows = await connection.fetch(_GET, [bytes.fromhex(address) for address in addresses])
+    found = {row["address"].hex(): row["content"] for row in rows}
+    for address in addresses:
+        if address not in found:
+            raise Corrupt(f"object {address} is missing")
+        if address_of(found[address]) != address:
+            raise Corrupt(f"object {address} has other content than its address says")
+    return found
+
+
+async def get_manifests(database: Database, addresses: Sequence[str]) -> dict[str, Manifest]:
+    """Manifests by address, checked.
+
+    Raises:
+        Corrupt: one is missing, or not what its address says.
+    """
+    async with database.connection() as connection:
+        found = await get_objects(connection, addresses)
+    return {address: decode_manifest(content) for address, content in found.items()}

@@ -1,0 +1,158 @@
+"""Recording change sets: manifests, heads and events in one transaction."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.domain import AggregateEvent
+
+from adapters.postgres.appending import (
+    EncodedCommand,
+    NotAppendedError,
+    Outcome,
+    append_last,
+    content_of,
+    earlier_outcome,
+    encode_command,
+    framed,
+)
+from adapters.postgres.change_sets import Known, content_of_draft, fold
+from adapters.postgres.connection import Database
+from adapters.postgres.generations import (
+    LockedGeneration,
+    follow,
+    lock_generations,
+    refuse_change_sets,
+    touches_generations,
+)
+from adapters.postgres.heads import known_heads, number_bodies, write_heads
+from adapters.postgres.mapper import encode_context, to_stored
+from adapters.postgres.objects import put_objects
+from domain.model.aggregate import Context
+from domain.model.errors import Rejected
+from domain.model.generation import Generation
+from domain.model.recorded import ChangeSetDraft, Command
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be recorded together.
+
+    Attributes:
+        key: idempotency key.
+        context: who, why, in answer to what.
+        drafts: change sets, in order.
+        events: further events, after those of the change sets.
+    """
+
+    key: str
+    context: Context
+    drafts: Sequence[ChangeSetDraft]
+    events: Sequence[AggregateEvent]
+
+    def content_hash(self) -> bytes:
+        """SHA-256 of drafts and events as they were given."""
+        return sha256(
+            framed(
+                [
+                    *(content_of_draft(draft) for draft in self.drafts),
+                    b"events",
+                    *content_of(to_stored(event) for event in self.events),
+                ]
+            )
+        ).digest()
+
+
+async def record(database: Database, request: Request) -> Outcome:
+    """Record change sets and events.
+
+    Raises:
+        Rejected: a generation does not exist or is gone, or a draft is malformed.
+    """
+    refuse_change_sets(request.events)
+    content_hash = request.content_hash()
+    try:
+        async with database.transaction() as connection:
+            earlier = await earlier_outcome(connection, request.key, content_hash)
+            if earlier is not None:
+                return earlier
+            locked = await lock_generations(connection, _streams(request))
+            _refuse_missing(request.drafts, locked)
+            changes = await _write_change_sets(connection, request.drafts, locked)
+            events = [*changes, *request.events]
+            await follow(connection, events)
+            return await append_last(
+                connection,
+                EncodedCommand(
+                    key=request.key,
+                    request_hash=content_hash,
+                    context=encode_context(request.context),
+                    events=[to_stored(event) for event in events],
+                ),
+            )
+    except NotAppendedError as stopped:
+        return stopped.outcome
+
+
+async def append_to_generations(database: Database, command: Command) -> Outcome:
+    """Append a command with events of generations, whose rows are locked first."""
+    refuse_change_sets(command.events)
+    encoded = encode_command(command)
+    try:
+        async with database.transaction() as connection:
+            earlier = await earlier_outcome(connection, command.key, encoded.request_hash)
+            if earlier is not None:
+                return earlier
+            await lock_generations(connection, _generations_of(command.events))
+            await follow(connection, command.events)
+            return await append_last(connection, encoded)
+    except NotAppendedError as stopped:
+        return stopped.outcome
+
+
+async def _write_change_sets(
+    connection: Any, drafts: Sequence[ChangeSetDraft], locked: dict[UUID, LockedGeneration]
+) -> list[Generation.ChangeSetRecorded]:
+    keys: dict[UUID, set[bytes]] = {}
+    for draft in drafts:
+        keys.setdefault(draft.generation, set()).update(draft.keys)
+    known: dict[UUID, dict[bytes, Known]] = {
+        stream: await known_heads(connection, locked[stream].gid, wanted)
+        for stream, wanted in keys.items()
+    }
+    existing = {stream: set(heads) for stream, heads in known.items()}
+    versions = {stream: locked[stream].recorded for stream in keys}
+    folded = await asyncio.to_thread(fold, drafts, versions, known)
+    bodies = await number_bodies(
+        connection,
+        {
+            head.address
+            for heads in folded.heads.values()
+            for head in heads.values()
+            if head.address is not None
+        },
+    )
+    await put_objects(connection, folded.manifests)
+    for stream, heads in folded.heads.items():
+        await write_heads(connection, locked[stream].gid, heads, existing[stream], bodies)
+    return folded.events
+
+
+def _streams(request: Request) -> set[UUID]:
+    return {draft.generation for draft in request.drafts} | _generations_of(request.events)
+
+
+def _generations_of(events: Sequence[AggregateEvent]) -> set[UUID]:
+    return {event.originator_id for event in events if touches_generations([event])}
+
+
+def _refuse_missing(drafts: Sequence[ChangeSetDraft], locked: dict[UUID, LockedGeneration]) -> None:
+    for draft in drafts:
+        generation = locked.get(draft.generation)
+        if generation is None:
+            raise Rejected(f"generation {draft.generation} does not exist")
+        if generation.gone:
+            raise Rejected(f"collection {generation.physical} was dropped or released already")

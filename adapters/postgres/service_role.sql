@@ -1,0 +1,20 @@
+-- What a service that must not rewrite history may do. Run once by the owner of the schema, after
+-- `db upgrade`, with the name of an existing role:
+--
+--     psql --set role=ledger_service --file service_role.sql
+--
+-- Events, streams, answers and the tip change only inside append(), which runs with the rights of
+-- its owner. Upgrades are run by the owner, not by this role.
+
+GRANT USAGE ON SCHEMA migration_ledger TO :"role";
+GRANT SELECT ON ALL TABLES IN SCHEMA migration_ledger TO :"role";
+GRANT INSERT, UPDATE, DELETE ON
+    migration_ledger.generations, migration_ledger.heads, migration_ledger.applications,
+    migration_ledger.flows, migration_ledger.flow_ranges, migration_ledger.leaders,
+    migration_ledger.cursors, migration_ledger.view_builds, migration_ledger.views,
+    migration_ledger.workers
+    TO :"role";
+GRANT INSERT ON migration_ledger.objects, migration_ledger.bodies TO :"role";
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA migration_ledger TO :"role";
+REVOKE EXECUTE ON FUNCTION migration_ledger.append FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION migration_ledger.append TO :"role";

@@ -1,0 +1,169 @@
+"""Calls: each with a deadline, bounded retries, and errors that say what was tried where."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import grpc
+import grpc.aio
+from qdrant_client import grpc as qdrant
+
+from adapters.qdrant.endpoint import GRPC_PORT, Endpoint
+from domain.model.errors import LedgerError, NotFound, Rejected, Unavailable
+
+FIRST_BACK_OFF = 0.1
+LONGEST_BACK_OFF = 2.0
+LONGEST_RETRY_AFTER = 30.0
+
+_Code = grpc.StatusCode
+
+# The store refuses; asking again would not help. Every other code is retried.
+_REFUSED = frozenset(
+    {
+        _Code.INVALID_ARGUMENT,
+        _Code.ALREADY_EXISTS,
+        _Code.OUT_OF_RANGE,
+        _Code.UNIMPLEMENTED,
+        _Code.UNAUTHENTICATED,
+        _Code.PERMISSION_DENIED,
+        _Code.NOT_FOUND,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A try that did not succeed.
+
+    Attributes:
+        reason: for people.
+        error: what to raise if it is final, or None if another try may help.
+        wait: seconds that the server wants us to wait, or 0.
+        cause: what the driver raised, or None.
+    """
+
+    reason: str
+    error: type[LedgerError] | None = None
+    wait: float = 0.0
+    cause: BaseException | None = None
+
+
+class Calls:
+    """Sends requests to one server.
+
+    Args:
+        endpoint: of the server.
+        deadline: seconds for one try of a call.
+        attempts: tries of a call, at least 1.
+        random: draws the jitter of the back-off.
+        sleep: waits between tries.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        deadline: float,
+        attempts: int,
+        random: Random,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._endpoint = endpoint
+        self._deadline = deadline
+        self._attempts = max(attempts, 1)
+        self._random = random
+        self._sleep = sleep
+        self._answered = False
+
+    async def send(
+        self, method: Any, request: Any, *, what: str, deadline: float | None = None
+    ) -> Any:
+        """The answer of a call, after retries where they may help.
+
+        Args:
+            method: of a generated stub.
+            request: its message; a `timeout` field that is not set gets the deadline.
+            what: the operation and its collection, for errors.
+            deadline: seconds for one try, if not the usual.
+
+        Raises:
+            Unavailable: no try succeeded.
+            NotFound: what the request names does not exist.
+            Rejected: the server refuses the request.
+        """
+        seconds = deadline or self._deadline
+        if "timeout" in request.DESCRIPTOR.fields_by_name and not request.HasField("timeout"):
+            request.timeout = max(1, int(seconds))
+        for attempt in range(1, self._attempts + 1):
+            answer = await self._try(method, request, seconds)
+            if not isinstance(answer, Failure):
+                self._answered = True
+                return answer
+            final = attempt == self._attempts or answer.wait > LONGEST_RETRY_AFTER
+            if answer.error or final:
+                raise self._error(answer, what, attempt) from answer.cause
+            await self._sleep(max(answer.wait, self._back_off(attempt)))
+        raise AssertionError
+
+    def _back_off(self, attempt: int) -> float:
+        """Seconds, exponential with full jitter."""
+        longest = min(LONGEST_BACK_OFF, FIRST_BACK_OFF * 2 ** (attempt - 1))
+        return self._random.uniform(0, longest)
+
+    async def _try(self, method: Any, request: Any, seconds: float) -> Any:
+        try:
+            answer = await method(request, timeout=seconds, metadata=self._endpoint.metadata)
+        except grpc.aio.AioRpcError as exc:
+            return _failure(exc, seconds)
+        return _incomplete(answer) or answer
+
+    def _error(self, failure: Failure, what: str, attempts: int) -> LedgerError:
+        text = f"{what} at {self._endpoint.url}: {failure.reason}"
+        if failure.error is None:
+            text += f" (tried {attempts} times)" if attempts > 1 else ""
+        if not self._answered and failure.error in {None, Rejected}:
+            text += f". It never answered as Qdrant does: is this the gRPC port ({GRPC_PORT})?"
+        return (failure.error or Unavailable)(text)
+
+
+def _incomplete(answer: Any) -> Failure | None:
+    """Writes are answered with a status; only `Completed` is durable and visible."""
+    if not isinstance(answer, qdrant.PointsOperationResponse):
+        return None
+    status = answer.result.status
+    if status == qdrant.UpdateStatus.Completed:
+        return None
+    names = {number: name for name, number in qdrant.UpdateStatus.items()}
+    return Failure(f"the write was not completed, its status is {names.get(status, status)}")
+
+
+def _failure(exc: Any, seconds: float) -> Failure:
+    code, details = exc.code(), str(exc.details() or "")
+    reason = f"{code.name} {details}".rstrip()
+    if code is _Code.DEADLINE_EXCEEDED:
+        return Failure(f"no answer within {seconds:g} s ({reason})", cause=exc)
+    if code is _Code.RESOURCE_EXHAUSTED:
+        error = Rejected if "larger than max" in details else None
+        return Failure(reason, error=error, wait=_retry_after(exc), cause=exc)
+    if code not in _REFUSED:
+        return Failure(reason, cause=exc)
+    missing = "ollection" in details and "doesn't exist" in details
+    if code is _Code.NOT_FOUND or missing:
+        return Failure(details, error=NotFound, cause=exc)
+    if code is _Code.UNIMPLEMENTED:
+        reason = f"the server does not have this call ({reason})"
+    if code in {_Code.UNAUTHENTICATED, _Code.PERMISSION_DENIED}:
+        reason = f"the server refuses our credentials ({reason})"
+    return Failure(reason, error=Rejected, cause=exc)
+
+
+def _retry_after(exc: Any) -> float:
+    for name, value in exc.trailing_metadata() or ():
+        if name in {"retry-after", "retry_after"}:
+            try:
+                return max(0.0, float(value))
+            except ValueError:
+                return 0.0
+    return 0.0

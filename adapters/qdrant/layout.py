@@ -1,0 +1,69 @@
+"""What calls about points have to know of a collection, and parts of their requests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qdrant_client import grpc as qdrant
+
+from adapters.qdrant.encoding import Column
+from adapters.qdrant.schema import columns_of
+from adapters.qdrant.sizes import CALL_POINTS
+
+PAYLOAD = qdrant.WithPayloadSelector(enable=True)
+VECTORS = qdrant.WithVectorsSelector(enable=True)
+
+_UNLIMITED = 2**31
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What calls about points have to know of a collection.
+
+    Attributes:
+        columns: its vectors.
+        writes: points that it takes in one call.
+        reads: points that it answers in one call.
+    """
+
+    columns: dict[str, Column]
+    writes: int
+    reads: int
+
+    @classmethod
+    def of(cls, info: qdrant.CollectionInfo) -> "Layout":
+        """The layout of a collection, within the limits of its strict mode."""
+        strict = info.config.strict_mode_config
+        writes, reads = CALL_POINTS, _UNLIMITED
+        if strict.enabled:
+            writes = min(writes, strict.upsert_max_batchsize or writes)
+            reads = strict.max_query_limit or reads
+        return cls(columns=columns_of(info), writes=writes, reads=reads)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a page of a scan begins.
+
+    Attributes:
+        offset: of its first point, which is in the page; None for the first of all.
+        skip: key that the page leaves out, or ``b""``.
+        limit: points that it may have.
+    """
+
+    offset: qdrant.PointId | None
+    skip: bytes
+    limit: int
+
+
+def keywords(match: Mapping[str, str]) -> qdrant.Filter | None:
+    """A filter for points that have all these keyword values."""
+    if not match:
+        return None
+    return qdrant.Filter(
+        must=[
+            qdrant.Condition(
+                field=qdrant.FieldCondition(key=key, match=qdrant.Match(keyword=value))
+            )
+            for key, value in sorted(match.items())
+        ]
+    )

@@ -1,0 +1,204 @@
+"""Settings: command-line flags over environment variables over `migration-ledger.toml`.
+
+This is the only reader of the environment.
+"""
+
+import getpass
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from domain.model.aggregate import Actor
+from domain.model.errors import Rejected
+from domain.model.spec import nearest
+
+PREFIX = "MIGRATION_LEDGER_"
+FILE = "migration-ledger.toml"
+SERVERS = ("database", "kafka", "qdrant")
+"""What is embedded unless it is configured: all three together, or those that `embed` names."""
+
+KNOWN = {
+    "data_dir": "folder of the embedded servers, objects and logs",
+    "database_url": "PostgreSQL that holds the ledger",
+    "kafka_bootstrap": "Kafka bootstrap servers, host:port with commas between",
+    "kafka_security_protocol": "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
+    "kafka_sasl_mechanism": "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+    "kafka_username": "SASL user",
+    "kafka_password": "SASL password",
+    "kafka_ca_file": "PEM file of certificate authorities",
+    "qdrant_url": "gRPC endpoint of the vector store named default",
+    "qdrant_api_key": "API key of the vector store named default",
+    "objects_url": "object storage: file:///…, s3://…, gs://…, az://…",
+    "embed": "servers to embed although others are configured: database, kafka, qdrant",
+    "actor": "who you are, as recorded with what you do",
+}
+"""Every setting and what it is; environment variables are `MIGRATION_LEDGER_` and the name."""
+
+
+@dataclass(frozen=True)
+class StoreConnection:
+    """A vector store.
+
+    Attributes:
+        url: gRPC endpoint.
+        api_key: or None.
+    """
+
+    url: str
+    api_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where everything is. A URL that is None belongs to an embedded server.
+
+    Attributes:
+        data_dir: folder of the embedded servers, objects and logs.
+        connections: application databases by name: URL.
+        stores: vector stores by name.
+        embedders: embedding models by name: folder of a fitted model.
+        source: the settings file that was read, or None.
+    """
+
+    data_dir: Path
+    actor: Actor
+    database_url: str | None = field(default=None, repr=False)
+    kafka_bootstrap: str | None = None
+    kafka_security_protocol: str = "PLAINTEXT"
+    kafka_sasl_mechanism: str | None = None
+    kafka_username: str | None = None
+    kafka_password: str | None = field(default=None, repr=False)
+    kafka_ca_file: str | None = None
+    qdrant_url: str | None = None
+    qdrant_api_key: str | None = field(default=None, repr=False)
+    objects_url: str | None = None
+    connections: Mapping[str, str] = field(default_factory=dict, repr=False)
+    stores: Mapping[str, StoreConnection] = field(default_factory=dict)
+    embedders: Mapping[str, str] = field(default_factory=dict)
+    source: Path | None = None
+
+    @property
+    def embedded(self) -> frozenset[str]:
+        """The servers that are embedded."""
+        configured = {
+            "database": self.database_url,
+            "kafka": self.kafka_bootstrap,
+            "qdrant": self.qdrant_url,
+        }
+        return frozenset(name for name, url in configured.items() if url is None)
+
+
+def load_settings(
+    flags: Mapping[str, str | None] | None = None,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Settings:
+    """Read settings from a file in the folder, the environment and flags, the last one winning.
+
+    Raises:
+        Rejected: an unknown key, or a server configured while another was forgotten.
+    """
+    environment = os.environ if environment is None else environment
+    path = (folder or Path.cwd()) / FILE
+    document = _read(path)
+    values = {k: v for k, v in document.items() if k in KNOWN}
+    for variable, value in environment.items():
+        if variable.startswith(PREFIX):
+            name = variable.removeprefix(PREFIX).lower()
+            if name not in KNOWN:
+                known = [PREFIX + key.upper() for key in KNOWN]
+                raise Rejected(f"unknown setting {variable!r}{nearest(variable, known)}")
+            values[name] = value
+    values |= {name: value for name, value in (flags or {}).items() if value is not None}
+    embed = _embedded_names(values.pop("embed", ""))
+    _refuse_forgotten(values, embed)
+    for name, key in (
+        ("database", "database_url"),
+        ("kafka", "kafka_bootstrap"),
+        ("qdrant", "qdrant_url"),
+    ):
+        if name in embed:
+            values.pop(key, None)
+    data_dir = Path(values.pop("data_dir", None) or _default_data_dir()).expanduser().resolve()
+    return Settings(
+        data_dir=data_dir,
+        actor=_actor(values.pop("actor", None)),
+        connections=_section(document, "connections", {"url"}, path, lambda c: c["url"]),
+        stores=_section(
+            document,
+            "stores",
+            {"url", "api_key"},
+            path,
+            lambda c: StoreConnection(c["url"], c.get("api_key")),
+        ),
+        embedders=_section(document, "embedders", {"lsa"}, path, lambda c: c["lsa"]),
+        source=path if document else None,
+        **values,
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise Rejected(f"{path} cannot be read: {error}") from error
+    known = [*KNOWN, "connections", "stores", "embedders"]
+    for key in document:
+        if key not in known:
+            raise Rejected(f"{path} has the unknown key {key!r}{nearest(key, known)}")
+    return document
+
+
+def _section(
+    document: dict[str, Any], section: str, keys: set[str], path: Path, make: Any
+) -> dict[str, Any]:
+    made = {}
+    for name, connection in document.get(section, {}).items():
+        unknown = set(connection) - keys
+        if unknown or not set(connection) & keys - {"api_key"}:
+            raise Rejected(f"{path}: [{section}.{name}] takes {', '.join(sorted(keys))}")
+        made[name] = make(connection)
+    return made
+
+
+def _embedded_names(text: str | list[str]) -> set[str]:
+    names = text if isinstance(text, list) else [part.strip() for part in text.split(",")]
+    chosen = {name for name in names if name}
+    for name in chosen - set(SERVERS):
+        raise Rejected(f"embed names {name!r}{nearest(name, list(SERVERS))}")
+    return chosen
+
+
+def _refuse_forgotten(values: Mapping[str, Any], embed: set[str]) -> None:
+    keys = {"database": "database_url", "kafka": "kafka_bootstrap", "qdrant": "qdrant_url"}
+    given = {name for name, key in keys.items() if values.get(key)}
+    missing = set(SERVERS) - given - embed
+    if given and missing:
+        raise Rejected(
+            f"{', '.join(keys[n] for n in sorted(given))} is set but "
+            f"{', '.join(keys[n] for n in sorted(missing))} is not; "
+            f"set {'them' if len(missing) > 1 else 'it'} too, or say --embed "
+            f"{','.join(sorted(missing))} to use an embedded server there"
+        )
+
+
+def _default_data_dir() -> str:
+    return platformdirs.user_data_dir("migration-ledger", appauthor=False)
+
+
+def _actor(name: str | None) -> Actor:
+    if name:
+        return Actor(name, "setting")
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return Actor(f"{user}@{socket.gethostname()}", "os-user")

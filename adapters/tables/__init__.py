@@ -1,0 +1,1 @@
+"""The tables of an application, whose rows a migration reads and restructures."""

@@ -1,0 +1,125 @@
+"""Bodies and manifests of change sets as Parquet, the form in which objects are kept.
+
+A *body* holds full images of points. A *manifest* says what a change set does to which points
+and where their bodies are. Both are written the same way for the same content, and are named by
+the SHA-256 of their bytes.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from domain.model.points import HASH_SIZE, PointBatch
+
+VECTOR_PREFIX = "vector:"
+FORMAT = b"1"
+
+
+def address_of(content: bytes) -> str:
+    """The address of an object: SHA-256 of its bytes, in hexadecimal."""
+    return sha256(content).hexdigest()
+
+
+def encode_body(points: PointBatch) -> bytes:
+    """Parquet with columns `id`, `payload` and one `vector:NAME` for each vector, all binary.
+
+    Vectors are little-endian float32 as `domain.model.points` encodes them; they do not compress,
+    payloads do.
+    """
+    columns = {
+        "id": pa.array(points.keys, pa.binary()),
+        "payload": pa.array(points.payloads, pa.binary()),
+    }
+    for name in sorted(points.vectors):
+        columns[VECTOR_PREFIX + name] = pa.array(points.vectors[name], pa.binary())
+    return _write(pa.table(columns), compressed=["payload"])
+
+
+def decode_body(content: bytes) -> PointBatch:
+    """The points of an encoded body."""
+    table = pq.read_table(pa.BufferReader(content), use_threads=False)
+    return PointBatch(
+        keys=table.column("id").to_pylist(),
+        payloads=table.column("payload").to_pylist(),
+        vectors={
+            name.removeprefix(VECTOR_PREFIX): table.column(name).to_pylist()
+            for name in table.column_names
+            if name.startswith(VECTOR_PREFIX)
+        },
+    )
+
+
+def decode_payloads(content: bytes) -> list[bytes]:
+    """The payloads of an encoded body, without reading its vectors."""
+    table = pq.read_table(pa.BufferReader(content), columns=["payload"], use_threads=False)
+    payloads: list[bytes] = table.column("payload").to_pylist()
+    return payloads
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a change set does, by column; one row a point, each point once.
+
+    Attributes:
+        keys: id keys.
+        before: hash of the point before, None where there was none.
+        hashes: hash of the point after, None for a tombstone.
+        objects: addresses of the bodies that the rows refer to.
+        object_index: position in `objects` for each point; 0 for a tombstone.
+        rows: row in that body; 0 for a tombstone.
+    """
+
+    keys: list[bytes]
+    before: list[bytes | None]
+    hashes: list[bytes | None]
+    objects: list[str]
+    object_index: list[int]
+    rows: list[int]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Parquet with columns `id`, `before`, `hash`, `object`, `row`; addresses in the metadata."""
+    table = pa.table(
+        {
+            "id": pa.array(manifest.keys, pa.binary()),
+            "before": pa.array(manifest.before, pa.binary(HASH_SIZE)),
+            "hash": pa.array(manifest.hashes, pa.binary(HASH_SIZE)),
+            "object": pa.array(manifest.object_index, pa.int32()),
+            "row": pa.array(manifest.rows, pa.int32()),
+        }
+    ).replace_schema_metadata({"objects": ",".join(manifest.objects)})
+    return _write(table, compressed=["object", "row"])
+
+
+def decode_manifest(content: bytes) -> Manifest:
+    """The manifest of encoded bytes."""
+    table = pq.read_table(pa.BufferReader(content), use_threads=False)
+    addresses = table.schema.metadata[b"objects"].decode()
+    return Manifest(
+        keys=table.column("id").to_pylist(),
+        before=table.column("before").to_pylist(),
+        hashes=table.column("hash").to_pylist(),
+        objects=addresses.split(",") if addresses else [],
+        object_index=table.column("object").to_pylist(),
+        rows=table.column("row").to_pylist(),
+    )
+
+
+def _write(table: pa.Table, *, compressed: list[str]) -> bytes:
+    metadata = {**(table.schema.metadata or {}), b"format": FORMAT}
+    sink = BytesIO()
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        sink,
+        compression={name: "ZSTD" if name in compressed else "NONE" for name in table.column_names},
+        use_dictionary=False,
+        write_statistics=False,
+        store_schema=True,
+    )
+    return sink.getvalue()

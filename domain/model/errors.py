@@ -1,0 +1,106 @@
+"""The error tree. Adapters translate what drivers raise into these, and callers catch these.
+
+Each class says what the caller can do about it; subclasses carry the facts as fields.
+"""
+
+
+class LedgerError(Exception):
+    """Something that the ledger was asked to do and did not do."""
+
+
+class Rejected(LedgerError):
+    """The request is wrong and will stay wrong until the caller changes it."""
+
+
+class NotFound(Rejected):
+    """The request names something that does not exist."""
+
+
+class Conflict(LedgerError):
+    """Something else happened first. Reading again and retrying may help."""
+
+
+class Unavailable(LedgerError):
+    """A server did not answer. Retrying later may help."""
+
+
+class Corrupt(LedgerError):
+    """Something recorded is not what it was. Work stops here."""
+
+
+class ObjectMissing(Corrupt):
+    """An object that something recorded refers to is not where it should be."""
+
+
+class VersionConflict(Conflict):
+    """A stream is at another version than the writer expected.
+
+    Attributes:
+        stream: id of the stream.
+        expected: version that the writer had seen.
+        actual: version that the stream has.
+    """
+
+    def __init__(self, stream: str, expected: int, actual: int) -> None:
+        super().__init__(f"stream {stream} is at version {actual}, not {expected}")
+        self.stream = stream
+        self.expected = expected
+        self.actual = actual
+
+
+class KeyReused(Rejected):
+    """An idempotency key came back with other content than the first time.
+
+    Attributes:
+        key: the idempotency key.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"idempotency key {key!r} was already used for another request; use a new key"
+        )
+        self.key = key
+
+
+class PlanStale(Conflict):
+    """The world has changed since a plan was made.
+
+    Attributes:
+        drift: a sentence for each difference.
+    """
+
+    def __init__(self, migration: str, drift: tuple[str, ...]) -> None:
+        listed = "; ".join(drift)
+        super().__init__(f"plan {migration} is stale: {listed}. Make a new plan from the spec.")
+        self.drift = drift
+
+
+class InvalidSpec(Rejected):
+    """A spec that cannot be planned.
+
+    Attributes:
+        problems: a sentence for each problem.
+    """
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class InvalidPoint(Rejected):
+    """A point that no store keeps as it is: NaN, infinity, an integer beyond int64."""
+
+
+class SchemaMismatch(Rejected):
+    """A collection exists with other vectors than it should have.
+
+    Attributes:
+        name: physical name of the collection.
+        differences: a sentence for each difference; "here" is what was asked for.
+    """
+
+    def __init__(self, name: str, differences: tuple[str, ...]) -> None:
+        listed = "; ".join(differences)
+        super().__init__(f"collection {name!r} exists with other vectors: {listed}")
+        self.name = name
+        self.differences = differences

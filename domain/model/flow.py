@@ -1,0 +1,117 @@
+"""Flows: how points get from somewhere into generations, range by range."""
+
+from typing import Any
+from uuid import UUID
+
+from domain.model.aggregate import LedgerAggregate, stream_id
+
+
+class Flow(LedgerAggregate):
+    """One flow of a migration.
+
+    Its ranges are streams of their own, so that workers record them without waiting for each
+    other, and the first recorded result of a range wins.
+    """
+
+    TOPIC = "flow"
+
+    class Created(LedgerAggregate.Created):
+        """A flow was planned.
+
+        Attributes:
+            migration: id of the migration.
+            step: id of the step.
+            kind: ``capture`` (store to its own generation) or ``route`` (heads to generations).
+            source: stream of the generation that it reads.
+            batch: points in a change set.
+            field: payload field that routes are chosen by; empty if everything has one target.
+            routes: value of the field to ``{"generation": stream, "captured_at": version}``; the
+                key ``*`` takes every point.
+        """
+
+        TOPIC = "flow.planned"
+        migration: str
+        step: str
+        kind: str
+        source: str
+        batch: int
+        field: str
+        routes: dict[str, dict[str, Any]]
+
+    def __init__(
+        self,
+        migration: str,
+        step: str,
+        kind: str,
+        source: str,
+        batch: int,
+        field: str,
+        routes: dict[str, dict[str, Any]],
+    ) -> None:
+        self.migration = migration
+        self.step = step
+        self.kind = kind
+        self.source = UUID(source)
+        self.batch = batch
+        self.field = field
+        self.routes = routes
+
+    @staticmethod
+    def create_id(migration: str, step: str) -> UUID:
+        """The stream of the flow of a step."""
+        return stream_id("flow", migration, step)
+
+
+class FlowRange(LedgerAggregate):
+    """What a worker found in one range of a flow."""
+
+    TOPIC = "flow-range"
+
+    class Created(LedgerAggregate.Created):
+        """A range was read and its change sets are recorded, in one transaction with this.
+
+        Attributes:
+            flow: stream of the flow.
+            kind: of the flow.
+            number: of the range, from 0.
+            read: points read.
+            placed: points by the generation that they went to.
+            unplaced: points by reason that have no route.
+            examples: ids of some unplaced points, by reason.
+            following: what the next range has to read, or None at the end.
+        """
+
+        TOPIC = "flow.range-recorded"
+        flow: str
+        kind: str
+        number: int
+        read: int
+        placed: dict[str, int]
+        unplaced: dict[str, int]
+        examples: dict[str, list[int | str]]
+        following: dict[str, Any] | None
+
+    def __init__(
+        self,
+        flow: str,
+        kind: str,
+        number: int,
+        read: int,
+        placed: dict[str, int],
+        unplaced: dict[str, int],
+        examples: dict[str, list[int | str]],
+        following: dict[str, Any] | None,
+    ) -> None:
+        self.flow = flow
+        self.kind = kind
+        self.number = number
+        self.read = read
+        self.placed = placed
+        self.unplaced = unplaced
+        self.examples = examples
+        self.following = following
+
+    @staticmethod
+    def create_id(flow: str, number: int) -> UUID:
+        """The stream of a range."""
+        return stream_id("flow-range", flow, number)

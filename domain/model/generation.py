@@ -1,0 +1,277 @@
+"""A generation: one physical collection in a store, and every change that it takes, in order.
+
+The events of a generation's stream are exactly what an applier does to the store: create, index,
+change points, point an alias, drop. So the stream version is the position up to which a store has
+applied them.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from domain.model.aggregate import LedgerAggregate, stream_id
+from domain.model.errors import Rejected
+from domain.model.schema import CollectionSchema
+
+
+class Generation(LedgerAggregate):
+    """One physical collection that serves a logical one."""
+
+    TOPIC = "generation"
+
+    class Event(LedgerAggregate.Event):
+        """Something an applier does to the store."""
+
+    class Created(Event, LedgerAggregate.Created):
+        """The generation exists from here on.
+
+        Attributes:
+            collection: logical name.
+            store: name of the store connection.
+            physical: name of the collection in the store.
+            number: 1 for the first generation that has this physical name.
+            schema: `CollectionSchema` as JSON, with its indexes.
+            origin: ``created`` by us, ``adopted`` with its points, ``existing`` and taken empty.
+        """
+
+        TOPIC = "generation.created"
+        collection: str
+        store: str
+        physical: str
+        number: int
+        schema: dict[str, Any]
+        origin: str
+
+    class ChangeSetRecorded(Event):
+        """A batch of point changes.
+
+        Attributes:
+            manifest: address of the manifest, an object in PostgreSQL.
+            upserts: points that it writes.
+            deletes: points that it deletes.
+            added: by how many points the collection grows (negative: shrinks).
+            captured: the store has these points already: recorded, not written.
+            source: what made it: ``{"flow": id, "range": n}``.
+        """
+
+        TOPIC = "generation.change-set-recorded"
+        manifest: str
+        upserts: int
+        deletes: int
+        added: int
+        captured: bool
+        source: dict[str, Any]
+
+        def apply(self, aggregate: "Generation") -> None:
+            aggregate.points += self.added
+
+    class AliasPointed(Event):
+        """The alias serves this generation from here on.
+
+        Attributes:
+            alias: logical name.
+            previous: physical collection that it pointed to before, or None.
+        """
+
+        TOPIC = "generation.alias-pointed"
+        alias: str
+        previous: str | None
+
+        def apply(self, aggregate: "Generation") -> None:
+            aggregate.aliases.add(self.alias)
+
+    class AliasRemoved(Event):
+        """The alias points back to where it did before, or nowhere.
+
+        Attributes:
+            alias: logical name.
+            restore: physical collection that it points to again, or None.
+        """
+
+        TOPIC = "generation.alias-removed"
+        alias: str
+        restore: str | None
+
+        def apply(self, aggregate: "Generation") -> None:
+            aggregate.aliases.discard(self.alias)
+
+    class Dropped(Event):
+        """The physical collection is gone; the ledger keeps what it held."""
+
+        TOPIC = "generation.dropped"
+
+        def apply(self, aggregate: "Generation") -> None:
+            aggregate.dropped = True
+
+    class Released(Event):
+        """The ledger no longer looks after this collection; the store keeps it as it is."""
+
+        TOPIC = "generation.released"
+
+        def apply(self, aggregate: "Generation") -> None:
+            aggregate.released = True
+
+    def __init__(
+        self,
+        collection: str,
+        store: str,
+        physical: str,
+        number: int,
+        schema: dict[str, Any],
+        origin: str,
+    ) -> None:
+        self.collection = collection
+        self.store = store
+        self.physical = physical
+        self.number = number
+        self.schema = CollectionSchema.from_json(schema)
+        self.origin = origin
+        self.points = 0
+        self.aliases: set[str] = set()
+        self.dropped = False
+        self.released = False
+
+    @staticmethod
+    def create_id(store: str, physical: str, number: int) -> UUID:
+        """The stream of the n-th generation with this physical name in this store."""
+        return stream_id("generation", store, physical, number)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the ledger no longer writes to it."""
+        return self.dropped or self.released
+
+    def point_alias(self, alias: str, previous: str | None) -> None:
+        """Let the alias serve this generation."""
+        self._refuse_if_gone()
+        self.trigger_event(self.AliasPointed, alias=alias, previous=previous)
+
+    def remove_alias(self, alias: str, restore: str | None) -> None:
+        """Take the alias away again."""
+        self.trigger_event(self.AliasRemoved, alias=alias, restore=restore)
+
+    def drop(self) -> None:
+        """Drop the physical collection."""
+        self._refuse_if_gone()
+        self.trigger_event(self.Dropped)
+
+    def release(self) -> None:
+        """Stop looking after the physical collection."""
+        self._refuse_if_gone()
+        self.trigger_event(self.Released)
+
+    def _refuse_if_gone(self) -> None:
+        if self.gone:
+            raise Rejected(f"collection {self.physical} was dropped or released already")
+
+
+class Application(LedgerAggregate):
+    """What an applier reports of one generation: receipts, dead letters and what became of them."""
+
+    TOPIC = "application"
+
+    class Created(LedgerAggregate.Created):
+        """The first report.
+
+        Attributes:
+            generation: id of the generation's stream.
+            physical: name of the collection in the store.
+        """
+
+        TOPIC = "application.created"
+        generation: str
+        physical: str
+
+    class ChangesApplied(LedgerAggregate.Event):
+        """The store has every change up to and including a version.
+
+        Attributes:
+            through: version of the generation's stream.
+            points: points written or deleted since the last receipt.
+        """
+
+        TOPIC = "application.changes-applied"
+        through: int
+        points: int
+
+        def apply(self, aggregate: "Application") -> None:
+            aggregate.applied = self.through
+
+    class ChangeDeadLettered(LedgerAggregate.Event):
+        """A change that the store refuses; the collection halts in front of it.
+
+        Attributes:
+            change: version of the generation's stream.
+            category: kind of the error.
+            cause: what the store said.
+        """
+
+        TOPIC = "application.change-dead-lettered"
+        change: int
+        category: str
+        cause: str
+
+        def apply(self, aggregate: "Application") -> None:
+            aggregate.halted_at = self.change
+            aggregate.category = self.category
+            aggregate.cause = self.cause
+
+    class ChangeRetried(LedgerAggregate.Event):
+        """A dead letter is to be tried again."""
+
+        TOPIC = "application.change-retried"
+        change: int
+
+        def apply(self, aggregate: "Application") -> None:
+            aggregate.halted_at = None
+
+    class ChangeSkipped(LedgerAggregate.Event):
+        """A dead letter is given up; the collection goes on behind it and differs by it."""
+
+        TOPIC = "application.change-skipped"
+        change: int
+
+        def apply(self, aggregate: "Application") -> None:
+            aggregate.halted_at = None
+            aggregate.applied = self.change
+
+    def __init__(self, generation: str, physical: str) -> None:
+        self.generation = generation
+        self.physical = physical
+        self.applied = 0
+        self.halted_at: int | None = None
+        self.category = ""
+        self.cause = ""
+
+    @staticmethod
+    def create_id(generation: str) -> UUID:
+        """The stream of reports on a generation."""
+        return stream_id("application", generation)
+
+    def receipt(self, through: int, points: int) -> None:
+        """Report that the store has everything up to a version."""
+        self.trigger_event(self.ChangesApplied, through=through, points=points)
+
+    def dead_letter(self, change: int, category: str, cause: str) -> None:
+        """Report a change that the store refuses."""
+        self.trigger_event(self.ChangeDeadLettered, change=change, category=category, cause=cause)
+
+    def retry(self) -> None:
+        """Try the dead letter again.
+
+        Raises:
+            Rejected: nothing is halted.
+        """
+        self.trigger_event(self.ChangeRetried, change=self._halted())
+
+    def skip(self) -> None:
+        """Give the dead letter up.
+
+        Raises:
+            Rejected: nothing is halted.
+        """
+        self.trigger_event(self.ChangeSkipped, change=self._halted())
+
+    def _halted(self) -> int:
+        if self.halted_at is None:
+            raise Rejected(f"collection {self.physical} has no dead letter")
+        return self.halted_at

@@ -1,0 +1,82 @@
+"""What a recipe is, and the facts that it plans with."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from domain.model.plan import Plan
+from domain.model.schema import CollectionSchema
+from domain.model.spec import Spec
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """A row of an application's table of sources, as it is read.
+
+    Attributes:
+        id: primary key as text.
+        title: of the source.
+        types: its enabled collection types.
+        names: collection type to stored collection name; None where the JSON is malformed.
+        raw_names: the column as text, for a faithful restore; None is SQL NULL.
+    """
+
+    id: str
+    title: str
+    types: tuple[str, ...]
+    names: dict[str, str] | None
+    raw_names: str | None
+
+
+@dataclass(frozen=True)
+class CollectionDescription:
+    """A collection as the store has it.
+
+    Attributes:
+        name: physical name.
+        schema: vectors, indexes and settings.
+        points: exact count.
+    """
+
+    name: str
+    schema: CollectionSchema
+    points: int
+
+
+@dataclass(frozen=True)
+class StoreFacts:
+    """What an inspection found in a store.
+
+    Attributes:
+        collections: physical names.
+        aliases: alias to physical name.
+        described: those collections that the recipe asked for and that exist.
+        taken: physical names that the ledger has used before, which are not used again.
+    """
+
+    collections: frozenset[str]
+    aliases: dict[str, str]
+    described: dict[str, CollectionDescription]
+    taken: frozenset[str]
+
+
+class Recipe(Protocol):
+    """A pure planner for one kind of migration."""
+
+    name: str
+    spec: type[Spec]
+
+    def table(self, spec: Spec) -> tuple[str, str]:
+        """Connection and name of the table that it needs read."""
+
+    def store(self, spec: Spec) -> str:
+        """The store that it needs inspected."""
+
+    def collections(self, spec: Spec, rows: list[SourceRow]) -> list[str]:
+        """The collections that it needs described, if they exist."""
+
+    def plan(self, spec: Spec, rows: list[SourceRow], store: StoreFacts) -> Plan:
+        """The steps.
+
+        Raises:
+            InvalidSpec: with a sentence for everything that stands in the way.
+        """

@@ -1,0 +1,137 @@
+"""What goes into the ledger, and what comes out of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.domain import AggregateEvent
+
+from domain.model.aggregate import Context
+
+GENESIS_HASH = bytes(32)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """An event as the ledger has it.
+
+    Attributes:
+        position: dense number in the whole ledger, from 1.
+        stream: id of the aggregate.
+        version: number in the stream, from 1.
+        topic: what kind of event.
+        event: the event itself, its timestamp the database's.
+        context: who, why, in answer to what.
+        hash: SHA-256 of its canonical form, chained to the previous event's.
+    """
+
+    position: int
+    stream: UUID
+    version: int
+    topic: str
+    event: AggregateEvent
+    context: Context
+    hash: bytes
+
+    @property
+    def recorded_at(self) -> datetime:
+        """The database's time, never decreasing with the position."""
+        return self.event.timestamp
+
+
+@dataclass(frozen=True)
+class Command:
+    """Events to be recorded together or not at all.
+
+    Attributes:
+        key: idempotency key; the same key with the same content gets the first answer.
+        events: of one or more streams; the version of each says what its writer expects.
+        context: who, why, in answer to what.
+    """
+
+    key: str
+    events: Sequence[AggregateEvent]
+    context: Context
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Where a command's events are.
+
+    Attributes:
+        position: of its first event; 0 if it has none.
+        count: number of its events.
+        repeated: whether the key had been recorded before, and this is that first answer.
+    """
+
+    position: int
+    count: int
+    repeated: bool
+
+
+@dataclass(frozen=True)
+class ChangeSetDraft:
+    """A change set before it has a place in its generation's stream; columns, one row a point.
+
+    Rows whose head has the same hash already are dropped when it is recorded, and so are captured
+    rows whose head changed after `captured_at`; a draft without rows left makes no event.
+
+    Attributes:
+        generation: stream of the generation that it changes.
+        keys: id keys, each once.
+        hashes: point hashes; None deletes the point.
+        objects: addresses of bodies.
+        object_index: which of `objects` holds the point's body.
+        rows: row in that body.
+        captured: the store holds these points already.
+        captured_at: version of the generation's stream when the rows were read; None for a
+            write that wins over what is there.
+        source: what made it, for the event.
+    """
+
+    generation: UUID
+    keys: list[bytes]
+    hashes: list[bytes | None]
+    objects: list[str]
+    object_index: list[int]
+    rows: list[int]
+    captured: bool = False
+    captured_at: int | None = None
+    source: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What the ledger says some points of a generation are now; columns, in key order.
+
+    Attributes:
+        keys: id keys.
+        hashes: point hashes, never None: deleted points have no head here.
+        objects: address of each point's body.
+        rows: row in that body.
+        versions: version of the generation's stream that set the head.
+    """
+
+    keys: list[bytes]
+    hashes: list[bytes]
+    objects: list[str]
+    rows: list[int]
+    versions: list[int]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far a reader of the ledger has come.
+
+    Attributes:
+        position: of the last event that it handled; 0 at the beginning.
+        hash: that event's hash, so that another history is noticed.
+    """
+
+    position: int = 0
+    hash: bytes = GENESIS_HASH

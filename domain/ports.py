@@ -1,0 +1,544 @@
+"""What the use cases need from the outside. Adapters implement these protocols.
+
+Every method may raise `Unavailable`; what else it raises is said where it is.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from eventsourcing.domain import AggregateEvent
+
+from domain.model.aggregate import Context, LedgerAggregate
+from domain.model.bodies import Manifest
+from domain.model.points import PointBatch
+from domain.model.recipes.recipe import CollectionDescription, SourceRow
+from domain.model.recorded import Answer, ChangeSetDraft, Command, Cursor, Heads, Recorded
+from domain.model.schema import CollectionSchema
+
+A = TypeVar("A", bound=LedgerAggregate)
+
+
+class Ledger(Protocol):
+    """The event store: the only truth."""
+
+    async def append(self, command: Command) -> Answer:
+        """Record a command's events.
+
+        Raises:
+            VersionConflict: a stream is at another version than the events expect.
+            KeyReused: the key was used for other content.
+        """
+
+    async def record(
+        self,
+        key: str,
+        context: Context,
+        drafts: Sequence[ChangeSetDraft],
+        events: Sequence[AggregateEvent] = (),
+    ) -> Answer:
+        """Record change sets, their manifests and heads, and further events, in one transaction.
+
+        Raises:
+            VersionConflict: as in `append`, for `events`.
+            KeyReused: the key was used for other content.
+            Rejected: a generation does not exist, or was dropped or released.
+        """
+
+    async def answer(self, key: str) -> Answer | None:
+        """The answer that a key got, or None."""
+
+    async def load(self, aggregate: type[A], stream: UUID) -> A | None:
+        """The aggregate as it is now, or None if it has no events."""
+
+    async def events(
+        self, stream: UUID, *, after: int = 0, through: int | None = None
+    ) -> list[Recorded]:
+        """Events of one stream with versions in (after, through]."""
+
+    async def read(self, after: int, limit: int, *, topics: str | None = None) -> list[Recorded]:
+        """The next events after a position; `topics` is a prefix such as ``migration.``."""
+
+    async def head(self) -> Cursor:
+        """Position and hash of the last event."""
+
+    async def verify_cursor(self, cursor: Cursor) -> None:
+        """Check that the ledger has this event with this hash.
+
+        Raises:
+            Corrupt: the cursor is ahead of the ledger, or of another history.
+        """
+
+    async def wait(self, after: int, seconds: float) -> None:
+        """Return when there is an event after the position, or after so many seconds."""
+
+    async def manifests(self, addresses: Sequence[str]) -> dict[str, Manifest]:
+        """Manifests by address.
+
+        Raises:
+            Corrupt: one is missing, or its content has another address.
+        """
+
+    async def heads(self, generation: UUID, *, after: bytes = b"", limit: int = 5000) -> Heads:
+        """The next heads of a generation in key order; fewer than `limit` at the end."""
+
+    async def heads_of(self, generation: UUID, keys: Sequence[bytes]) -> Heads:
+        """The heads of these points, in key order; points without a head are left out."""
+
+
+class Objects(Protocol):
+    """Content-addressed, durable bytes."""
+
+    async def put(self, content: bytes) -> str:
+        """Keep bytes and return their address; when it returns, they survive a power cut."""
+
+    async def get(self, address: str) -> bytes:
+        """The bytes of an address, checked.
+
+        Raises:
+            Corrupt: they are missing, or not what the address says.
+        """
+
+
+@dataclass(frozen=True)
+class GenerationStatus:
+    """Where a generation stands.
+
+    Attributes:
+        generation: its stream.
+        collection: logical name.
+        store: store connection.
+        physical: name in the store.
+        recorded: last version of its stream.
+        applied: version up to which the store has it.
+        points: points that the ledger says it has.
+        halted_at: version of the change that the store refuses, or None.
+        gone: dropped or released.
+    """
+
+    generation: UUID
+    collection: str
+    store: str
+    physical: str
+    number: int
+    recorded: int
+    applied: int
+    points: int
+    halted_at: int | None
+    gone: bool
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to apply to one generation.
+
+    Attributes:
+        generation: its stream.
+        holder: name of the applier.
+        epoch: grows with every new holder.
+        applied: version up to which the store had it when the lease was taken.
+        taken_over: another holder's lease ran out before; its last window must be verified.
+    """
+
+    generation: UUID
+    holder: str
+    epoch: int
+    applied: int
+    taken_over: bool
+
+
+class Applications(Protocol):
+    """Who applies which generation, and how far it is."""
+
+    async def status(self, generation: UUID) -> GenerationStatus | None:
+        """Where a generation stands."""
+
+    async def generations(
+        self, *, store: str | None = None, physical: str | None = None
+    ) -> list[GenerationStatus]:
+        """All generations, oldest first, or those with this store or physical name."""
+
+    async def lagging(self) -> list[GenerationStatus]:
+        """Generations that are not halted and have changes to apply."""
+
+    async def acquire(
+        self, generation: UUID, holder: str, ttl: float, grace: float
+    ) -> Lease | None:
+        """Take or keep the lease for `ttl` seconds of the database's clock.
+
+        None while another holder's lease runs, and for `grace` seconds (the deadline of a call to
+        the store) after it ran out.
+        """
+
+    async def renew(self, holder: str, ttl: float) -> set[UUID]:
+        """Extend all leases of a holder; returns the generations that it still holds."""
+
+    async def release(self, holder: str) -> None:
+        """Give all leases of a holder back, without a grace for the next one."""
+
+    async def receipt(self, lease: Lease, through: int, points: int, context: Context) -> None:
+        """Record that the store has everything up to a version.
+
+        Raises:
+            Conflict: the lease was lost.
+        """
+
+    async def dead_letter(
+        self, lease: Lease, change: int, category: str, cause: str, context: Context
+    ) -> None:
+        """Record a change that the store refuses; halts the generation.
+
+        Raises:
+            Conflict: the lease was lost.
+        """
+
+    async def retry(self, generation: UUID, context: Context) -> None:
+        """Try the dead letter of a generation again.
+
+        Raises:
+            Rejected: it has none.
+        """
+
+    async def skip(self, generation: UUID, context: Context) -> None:
+        """Give the dead letter of a generation up.
+
+        Raises:
+            Rejected: it has none.
+        """
+
+
+@dataclass(frozen=True)
+class RangeClaim:
+    """A range of a flow, claimed by a worker.
+
+    Attributes:
+        flow: stream of the flow.
+        number: of the range, from 0.
+        request: what to do, as the flow's planner wrote it.
+        attempt: 1 for the first worker.
+    """
+
+    flow: UUID
+    number: int
+    request: dict[str, Any]
+    attempt: int
+
+
+class FlowRanges(Protocol):
+    """The queue of ranges that flow workers claim."""
+
+    async def plan(self, flow: UUID, requests: Sequence[dict[str, Any]]) -> None:
+        """Put the first ranges of a flow into the queue; again changes nothing."""
+
+    async def claim(self, holder: str, ttl: float) -> RangeClaim | None:
+        """Claim a range that is free or whose lease ran out, or None."""
+
+    async def renew(self, claim: RangeClaim, holder: str, ttl: float) -> bool:
+        """Extend the lease; False if another worker has it now."""
+
+    async def finish(self, claim: RangeClaim, following: dict[str, Any] | None = None) -> None:
+        """Take a range out of the queue and put the one that follows it in, at once."""
+
+    async def put_back(self, claim: RangeClaim, error: str) -> None:
+        """Give a range back, with the reason, so that it is tried again."""
+
+    async def remaining(self, flow: UUID | None = None) -> int:
+        """How many ranges of a flow, or of all flows, are not finished."""
+
+    async def failing(self, flow: UUID, attempts: int) -> str | None:
+        """The last error of a range that was tried this often, or None."""
+
+    async def cancel(self, flow: UUID) -> None:
+        """Take all ranges of a flow out of the queue."""
+
+
+@dataclass(frozen=True)
+class Leadership:
+    """A role that one process at a time holds.
+
+    Attributes:
+        name: of the role.
+        epoch: grows with every new leader.
+    """
+
+    name: str
+    epoch: int
+
+
+class Leaders(Protocol):
+    """Elects one process for a role that must not run twice."""
+
+    def lead(self, name: str, holder: str) -> AbstractAsyncContextManager[Leadership]:
+        """Wait until this process leads; leadership ends with the block or its connection."""
+
+    async def confirm(self, leadership: Leadership) -> None:
+        """Check that nobody else leads meanwhile.
+
+        Raises:
+            Conflict: another leader has a higher epoch.
+        """
+
+
+class Cursors(Protocol):
+    """Durable cursors of readers of the ledger."""
+
+    async def get(self, name: str) -> Cursor:
+        """Where a reader is; the beginning if it never moved."""
+
+    async def advance(self, name: str, cursor: Cursor, leadership: Leadership | None) -> None:
+        """Move a cursor forward, or back to the beginning.
+
+        Raises:
+            Conflict: `leadership` is not the latest.
+        """
+
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build of a read model.
+
+    Attributes:
+        name: of the projection.
+        number: of the build.
+        live: whether readers see it.
+        cursor: how far it has come.
+    """
+
+    name: str
+    number: int
+    live: bool
+    cursor: Cursor
+
+
+class Views(Protocol):
+    """Read models: documents by key, in builds of which one is live."""
+
+    async def open(self, name: str, shape: int) -> Build:
+        """The build to go on with: the live one if it has this shape, else a new one beside it."""
+
+    async def rebuild(self, name: str, shape: int) -> Build:
+        """A new, empty build beside the live one."""
+
+    async def load(self, build: Build, keys: Sequence[str]) -> dict[str, Document]:
+        """The documents of a build that exist under these keys."""
+
+    async def store(
+        self, build: Build, documents: Mapping[str, Document | None], cursor: Cursor
+    ) -> Build:
+        """Write documents (None deletes) and the cursor in one transaction.
+
+        Raises:
+            Conflict: the build's cursor is not where `build` says: another projector moved it.
+        """
+
+    async def publish(self, build: Build) -> Build:
+        """Let readers see this build instead of the live one, which is deleted, in one step."""
+
+    async def get(self, name: str, key: str) -> Document | None:
+        """A document of the live build."""
+
+    async def find(
+        self, name: str, *, after: str = "", limit: int = 100, match: Document | None = None
+    ) -> list[tuple[str, Document]]:
+        """Documents of the live build in key order, optionally those that contain `match`."""
+
+    async def cursor(self, name: str) -> Cursor:
+        """How far the live build has come; the beginning if there is none."""
+
+
+@dataclass(frozen=True)
+class WorkerBeat:
+    """A sign of life.
+
+    Attributes:
+        worker: unique name of the process.
+        role: relay, applier, flow, coordinator or projector.
+        pid: of the process.
+        host: where it runs.
+        started: when.
+        seconds_ago: seconds since the last sign, by the database's clock.
+        detail: what it is at.
+    """
+
+    worker: str
+    role: str
+    pid: int
+    host: str
+    started: datetime
+    seconds_ago: float
+    detail: Document
+
+
+class Workers(Protocol):
+    """Who is alive."""
+
+    async def beat(self, worker: str, role: str, detail: Document) -> None:
+        """Say that a worker is alive."""
+
+    async def leave(self, worker: str) -> None:
+        """Say that a worker stopped as it should."""
+
+    async def alive(self, within: float = 15.0) -> list[WorkerBeat]:
+        """Workers that gave a sign within so many seconds."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A search result.
+
+    Attributes:
+        key: id key of the point.
+        score: as the store computes it; higher is nearer, whatever the distance.
+        payload: canonical JSON.
+        collection: physical collection that it came from.
+    """
+
+    key: bytes
+    score: float
+    payload: bytes
+    collection: str
+
+
+class VectorStore(Protocol):
+    """A store of collections. Names may be aliases where points are read.
+
+    Raises everywhere:
+        Unavailable: no answer within the deadline, after bounded retries.
+        NotFound: the collection does not exist.
+        Rejected: the store refuses the content.
+    """
+
+    async def version(self) -> str:
+        """The server's version."""
+
+    async def collections(self) -> list[str]:
+        """Physical names."""
+
+    async def aliases(self) -> dict[str, str]:
+        """Alias to physical name."""
+
+    async def describe(self, name: str) -> CollectionDescription | None:
+        """A collection by its physical name, or None.
+
+        Raises:
+            Rejected: it has a setting that we would lose.
+        """
+
+    async def create(self, name: str, schema: CollectionSchema) -> None:
+        """Make a collection with its indexes; again changes nothing.
+
+        Raises:
+            Rejected: a collection of that name exists with other vectors.
+        """
+
+    async def drop(self, name: str) -> None:
+        """Drop a collection; again changes nothing."""
+
+    async def upsert(self, name: str, points: PointBatch) -> None:
+        """Write full images of points; returns when they are visible and durable."""
+
+    async def delete(self, name: str, keys: Sequence[bytes]) -> None:
+        """Delete points; those that do not exist are ignored."""
+
+    def scan(self, name: str, *, after: bytes = b"", page: int = 500) -> AsyncIterator[PointBatch]:
+        """All points with keys after `after`, in key order, in pages."""
+
+    async def retrieve(self, name: str, keys: Sequence[bytes]) -> PointBatch:
+        """These points, in key order; those that do not exist are left out."""
+
+    async def count(self, name: str) -> int:
+        """Exact number of points."""
+
+    async def point_alias(self, alias: str, name: str) -> None:
+        """Let an alias point to a collection, in one atomic action, whether it existed or not.
+
+        Raises:
+            Rejected: a collection has the name of the alias.
+        """
+
+    async def remove_alias(self, alias: str) -> None:
+        """Remove an alias; again changes nothing."""
+
+    async def search(
+        self,
+        name: str,
+        vector: Sequence[float],
+        *,
+        using: str = "",
+        limit: int = 10,
+        match: Mapping[str, str] | None = None,
+    ) -> list[Hit]:
+        """The nearest points, optionally only those whose payload has these keyword values."""
+
+
+class SourceTable(Protocol):
+    """The `sources` table of an application.
+
+    Raises everywhere:
+        NotFound: the table, or a column that the migration needs, does not exist.
+    """
+
+    async def rows(self) -> list[SourceRow]:
+        """All rows in id order."""
+
+    async def replace_names(
+        self, changes: Mapping[str, tuple[str | None, str | None]]
+    ) -> dict[str, str | None]:
+        """Set `collection_names` of rows in one transaction: row id to (expected, new) raw text.
+
+        A row that holds `new` already counts as changed. Returns the rows left alone because they
+        hold neither, with what they hold; a deleted row is left alone too (None).
+        """
+
+    async def digest(self) -> str:
+        """SHA-256 over all rows and columns of the table, in id order."""
+
+
+class Stores(Protocol):
+    """Vector stores and tables by the names of their connections."""
+
+    def store(self, name: str) -> VectorStore:
+        """The vector store with this name.
+
+        Raises:
+            NotFound: no such connection is configured.
+        """
+
+    def table(self, connection: str, table: str) -> SourceTable:
+        """The table of this connection.
+
+        Raises:
+            NotFound: no such connection is configured.
+        """
+
+
+EVENTS_TOPIC = "ledger.events"
+"""Where every event is published, for everyone."""
+CHANGES_TOPIC = "ledger.changes"
+"""Where the events of generations are published too, for appliers."""
+
+
+class EventPublisher(Protocol):
+    """Publishes the ledger. What it publishes can be lost, and published again."""
+
+    async def ensure_topics(self) -> None:
+        """Create the topics that are missing.
+
+        Raises:
+            Rejected: a topic is not as it must be.
+        """
+
+    async def publish(self, batch: Sequence[Recorded]) -> None:
+        """Publish events in this order per stream; returns when all are acknowledged.
+
+        When it raises, any of them may have been published; publishing them again does no harm.
+        """
+
+    async def end_offsets(self) -> dict[tuple[str, int], int]:
+        """How many messages were ever in each (topic, partition), of the topics that exist."""

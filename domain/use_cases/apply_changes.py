@@ -1,0 +1,267 @@
+"""Apply recorded changes to stores: one lane for each generation, in the order of the ledger.
+
+A lane holds a lease, applies what comes right behind the applied position, drops what lies at or
+below it, and fills gaps from the ledger. A receipt is recorded after the effect, and only then is
+the broker told.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+from uuid import UUID
+
+from domain.model.aggregate import Actor, Context
+from domain.model.errors import Conflict, Corrupt, LedgerError, NotFound, Rejected
+from domain.model.recorded import Recorded
+from domain.ports import GenerationStatus, Lease
+from domain.use_cases.bodies import BodyCache
+from domain.use_cases.change_effects import Effects
+from domain.use_cases.tools import Tools
+
+logger = logging.getLogger("migration_ledger.applier")
+
+APPLIER = Actor("applier", "service")
+LEASE_SECONDS = 6.0
+CALL_DEADLINE = 5.0
+POLL_SECONDS = 2.0
+WINDOW = 64
+"""Events that a lane reads and applies at a time."""
+LONGEST_PAUSE = 5.0
+
+
+class Delivered(Protocol):
+    """A change as the broker delivers it."""
+
+    @property
+    def stream(self) -> UUID:
+        """The generation."""
+
+    @property
+    def version(self) -> int:
+        """Its number in the generation's stream."""
+
+
+D = TypeVar("D", bound=Delivered)
+
+
+class Deliveries(Protocol[D]):
+    """The consumer of changes that an applier reads."""
+
+    async def fetch(self) -> Sequence[D]:
+        """The next changes, maybe none."""
+
+    def complete(self, change: D) -> None:
+        """Say that a change needs no redelivery."""
+
+    def owns(self, generation: UUID) -> bool:
+        """Whether this consumer's partitions have the generation."""
+
+
+class Applier(Generic[D]):
+    """Applies changes until told to stop."""
+
+    def __init__(self, tools: Tools, deliveries: Deliveries[D], holder: str) -> None:
+        self._tools = tools
+        self._deliveries = deliveries
+        self._holder = holder
+        self._effects = Effects(tools, BodyCache(tools.objects))
+        self._lanes: dict[UUID, _Lane[D]] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Fetch, apply and acknowledge; a clean stop gives all leases back."""
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(self._renew()),
+                group.create_task(self._poll(group)),
+            ]
+            while not stop.is_set():
+                for change in await self._deliveries.fetch():
+                    self._lane(change.stream, group).deliver(change)
+            for task in [*background, *(lane.task for lane in self._lanes.values())]:
+                task.cancel()
+        await self._tools.applications.release(self._holder)
+
+    @property
+    def lanes(self) -> int:
+        """How many generations it works on."""
+        return len(self._lanes)
+
+    def _lane(self, generation: UUID, group: asyncio.TaskGroup) -> "_Lane[D]":
+        lane = self._lanes.get(generation)
+        if lane is None or lane.task.done():
+            lane = _Lane(
+                self._tools, self._effects, self._deliveries.complete, self._holder, generation
+            )
+            lane.task = group.create_task(lane.run())
+            self._lanes[generation] = lane
+        return lane
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 4)
+            try:
+                held = await self._tools.applications.renew(self._holder, LEASE_SECONDS)
+            except LedgerError as error:
+                logger.warning("lease_renewal_failed", extra={"error": str(error)})
+                held = set()
+            for lane in self._lanes.values():
+                lane.confirm(held)
+
+    async def _poll(self, group: asyncio.TaskGroup) -> None:
+        """The ledger, not the broker, decides what there is to apply."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                lagging = await self._tools.applications.lagging()
+            except LedgerError as error:
+                logger.warning("poll_failed", extra={"error": str(error)})
+                continue
+            for status in lagging:
+                if self._deliveries.owns(status.generation):
+                    self._lane(status.generation, group).wake()
+
+
+class _Lane(Generic[D]):
+    """The queue of one generation."""
+
+    task: asyncio.Task[None]
+
+    def __init__(
+        self,
+        tools: Tools,
+        effects: Effects,
+        complete: Callable[[D], None],
+        holder: str,
+        generation: UUID,
+    ) -> None:
+        self._tools = tools
+        self._effects = effects
+        self._complete = complete
+        self._holder = holder
+        self._generation = generation
+        self._delivered: list[D] = []
+        self._something = asyncio.Event()
+        self._lease: Lease | None = None
+        self._applied = 0
+
+    def deliver(self, change: D) -> None:
+        """Take a change from the broker."""
+        self._delivered.append(change)
+        self._something.set()
+
+    def wake(self) -> None:
+        """Look into the ledger."""
+        self._something.set()
+
+    def confirm(self, held: set[UUID]) -> None:
+        """Drop the lease if it was not renewed."""
+        if self._generation not in held:
+            self._lease = None
+
+    async def run(self) -> None:
+        """Apply whatever comes, and try again later when a server does not answer."""
+        pause = 0.1
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            try:
+                await self._catch_up()
+                pause = 0.1
+            except Conflict as error:
+                logger.info(
+                    "lease_lost", extra={"generation": str(self._generation), "error": str(error)}
+                )
+                self._lease = None
+                self._something.set()
+            except LedgerError as error:
+                logger.warning(
+                    "lane_waits", extra={"generation": str(self._generation), "error": str(error)}
+                )
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                self._something.set()
+
+    async def _catch_up(self) -> None:
+        while True:
+            status = await self._tools.applications.status(self._generation)
+            if status is None:
+                raise NotFound(f"there is no generation {self._generation}")
+            self._acknowledge(status)
+            if status.halted_at is not None or status.applied >= status.recorded:
+                return
+            lease = await self._take_lease()
+            if not await self._apply_window(lease, status):
+                return
+
+    def _acknowledge(self, status: GenerationStatus) -> None:
+        """Tell the broker about changes that the store has, or that halt in the ledger."""
+        limit = status.recorded if status.halted_at is not None else status.applied
+        waiting = []
+        for change in self._delivered:
+            if change.version <= limit:
+                self._complete(change)
+            else:
+                waiting.append(change)
+        self._delivered = waiting
+
+    async def _take_lease(self) -> Lease:
+        while self._lease is None:
+            self._lease = await self._tools.applications.acquire(
+                self._generation, self._holder, LEASE_SECONDS, CALL_DEADLINE
+            )
+            if self._lease is None:
+                await asyncio.sleep(0.2)
+            elif self._lease.taken_over:
+                await self._effects.verify_last_window(self._generation, self._lease.applied)
+        return self._lease
+
+    async def _apply_window(self, lease: Lease, status: GenerationStatus) -> bool:
+        """Apply the next events; False if one of them became a dead letter."""
+        events = await self._tools.ledger.events(
+            self._generation, after=status.applied, through=status.applied + WINDOW
+        )
+        if not events or events[0].version != status.applied + 1:
+            raise Corrupt(
+                f"the ledger lacks version {status.applied + 1} of generation {self._generation}"
+            )
+        for batch in self._effects.batches(events):
+            try:
+                await self._apply(lease, status, batch)
+            except Rejected:
+                for recorded in batch:
+                    if not await self._apply_alone(lease, status, recorded):
+                        return False
+        return True
+
+    async def _apply(
+        self, lease: Lease, status: GenerationStatus, batch: Sequence[Recorded]
+    ) -> None:
+        points = await self._effects.apply(status.store, status.physical, batch)
+        await self._tools.applications.receipt(
+            lease, batch[-1].version, points, _because(batch[-1])
+        )
+
+    async def _apply_alone(
+        self, lease: Lease, status: GenerationStatus, recorded: Recorded
+    ) -> bool:
+        """Apply one change of a batch that was refused; False if it is the poison."""
+        try:
+            await self._apply(lease, status, [recorded])
+        except Rejected as error:
+            logger.error(  # noqa: TRY400
+                "change_refused", extra={"generation": str(self._generation), "error": str(error)}
+            )
+            await self._tools.applications.dead_letter(
+                lease, recorded.version, type(error).__name__, str(error), _because(recorded)
+            )
+            return False
+        return True
+
+
+def _because(recorded: Recorded) -> Context:
+    return Context(
+        APPLIER,
+        correlation_id=recorded.context.correlation_id,
+        causation_id=str(recorded.position),
+    )

@@ -1,0 +1,46 @@
+"""Bodies of change sets, decoded once and kept for a while."""
+
+import asyncio
+from collections import OrderedDict
+
+from domain.model.bodies import decode_body
+from domain.model.points import PointBatch
+from domain.ports import Objects
+
+CACHE_BYTES = 128 * 2**20
+
+
+class BodyCache:
+    """Decoded bodies by address, least recently used out first, bounded by their encoded size."""
+
+    def __init__(self, objects: Objects, capacity: int = CACHE_BYTES) -> None:
+        self._objects = objects
+        self._capacity = capacity
+        self._size = 0
+        self._bodies: OrderedDict[str, tuple[PointBatch, int]] = OrderedDict()
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def get(self, address: str) -> PointBatch:
+        """The points of a body; concurrent callers of one address share the work.
+
+        Raises:
+            Corrupt: the object is missing, or not what the address says.
+        """
+        lock = self._locks.setdefault(address, asyncio.Lock())
+        try:
+            async with lock:
+                if address not in self._bodies:
+                    content = await self._objects.get(address)
+                    self._keep(address, await asyncio.to_thread(decode_body, content), len(content))
+                self._bodies.move_to_end(address)
+                return self._bodies[address][0]
+        finally:
+            if not lock.locked():
+                self._locks.pop(address, None)
+
+    def _keep(self, address: str, body: PointBatch, size: int) -> None:
+        self._bodies[address] = body, size
+        self._size += size
+        while self._size > self._capacity and len(self._bodies) > 1:
+            _, (_, freed) = self._bodies.popitem(last=False)
+            self._size -= freed

@@ -1,0 +1,159 @@
+"""What each change of a generation does to its store."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from uuid import UUID
+
+from domain.model.bodies import Manifest
+from domain.model.errors import NotFound, Rejected
+from domain.model.generation import Generation
+from domain.model.points import PointBatch
+from domain.model.recorded import Recorded
+from domain.model.schema import CollectionSchema
+from domain.ports import VectorStore
+from domain.use_cases.bodies import BodyCache
+from domain.use_cases.tools import Tools
+
+POINTS_AT_ONCE = 2000
+WINDOW_CHANGES = 20
+
+
+class Effects:
+    """Applies changes; applying one again changes nothing."""
+
+    def __init__(self, tools: Tools, bodies: BodyCache) -> None:
+        self._tools = tools
+        self._bodies = bodies
+
+    def batches(self, events: Sequence[Recorded]) -> Iterator[list[Recorded]]:
+        """Runs of events that one effect covers: small change sets together, others alone."""
+        run: list[Recorded] = []
+        points = 0
+        for recorded in events:
+            size = _points(recorded)
+            if run and (size == 0 or points == 0 or points + size > POINTS_AT_ONCE):
+                yield run
+                run, points = [], 0
+            run.append(recorded)
+            points += size
+        if run:
+            yield run
+
+    async def apply(self, store_name: str, physical: str, batch: Sequence[Recorded]) -> int:
+        """Let the store have these changes; returns how many points were written or deleted.
+
+        Raises:
+            Rejected: the store refuses a change.
+            Corrupt: an object is missing or altered.
+        """
+        store = self._tools.stores.store(store_name)
+        event = batch[0].event
+        if isinstance(event, Generation.ChangeSetRecorded):
+            if event.captured:
+                return 0
+            return await self._write(store, physical, batch)
+        if isinstance(event, Generation.Created):
+            await _create(store, physical, event)
+        elif isinstance(event, Generation.AliasPointed):
+            await store.point_alias(event.alias, physical)
+        elif isinstance(event, Generation.AliasRemoved):
+            if event.restore is None:
+                await store.remove_alias(event.alias)
+            else:
+                await store.point_alias(event.alias, event.restore)
+        elif isinstance(event, Generation.Dropped):
+            await store.drop(physical)
+        return 0
+
+    async def _write(self, store: VectorStore, physical: str, batch: Sequence[Recorded]) -> int:
+        manifests = await self._manifests(batch)
+        last: dict[bytes, tuple[Manifest, int]] = {}
+        for manifest in manifests:
+            for row, key in enumerate(manifest.keys):
+                last[key] = manifest, row
+        deleted = [key for key, (manifest, row) in last.items() if manifest.hashes[row] is None]
+        bodies: dict[str, list[int]] = defaultdict(list)
+        for manifest, row in last.values():
+            if manifest.hashes[row] is not None:
+                bodies[manifest.objects[manifest.object_index[row]]].append(manifest.rows[row])
+        if bodies:
+            await store.upsert(physical, await self._points(bodies))
+        if deleted:
+            await store.delete(physical, deleted)
+        return len(last)
+
+    async def _points(self, wanted: dict[str, list[int]]) -> PointBatch:
+        return PointBatch.concatenate(
+            [(await self._bodies.get(address)).take(rows) for address, rows in wanted.items()]
+        )
+
+    async def _manifests(self, batch: Sequence[Recorded]) -> list[Manifest]:
+        addresses = [
+            recorded.event.manifest
+            for recorded in batch
+            if isinstance(recorded.event, Generation.ChangeSetRecorded)
+        ]
+        found = await self._tools.ledger.manifests(addresses)
+        return [found[address] for address in addresses]
+
+    async def verify_last_window(self, generation: UUID, applied: int) -> None:
+        """After a takeover: points that the former applier may have written late are put right.
+
+        The store cannot fence a paused applier, so the ids of the last changes before the applied
+        position are read back and compared with the heads.
+        """
+        events = await self._tools.ledger.events(
+            generation, after=max(0, applied - WINDOW_CHANGES), through=applied
+        )
+        status = await self._tools.applications.status(generation)
+        if status is None or status.gone:
+            return
+        writes = [
+            r
+            for r in events
+            if isinstance(r.event, Generation.ChangeSetRecorded) and not r.event.captured
+        ]
+        keys = sorted({key for m in await self._manifests(writes) for key in m.keys})
+        if not keys:
+            return
+        heads = await self._tools.ledger.heads_of(generation, keys)
+        at_or_below = {
+            key: (point_hash, address, row)
+            for key, point_hash, address, row, version in zip(
+                heads.keys, heads.hashes, heads.objects, heads.rows, heads.versions, strict=True
+            )
+            if version <= applied
+        }
+        store = self._tools.stores.store(status.store)
+        stored = await store.retrieve(status.physical, keys)
+        there = dict(zip(stored.keys, stored.hashes(), strict=True))
+        deleted = there.keys() - set(heads.keys)
+        if deleted:
+            await store.delete(status.physical, sorted(deleted))
+        wrong: dict[str, list[int]] = defaultdict(list)
+        for key, (point_hash, address, row) in at_or_below.items():
+            if there.get(key) != point_hash:
+                wrong[address].append(row)
+        if wrong:
+            await store.upsert(status.physical, await self._points(wrong))
+
+
+def _points(recorded: Recorded) -> int:
+    """Points that a change writes; 0 for changes that are applied alone."""
+    event = recorded.event
+    if isinstance(event, Generation.ChangeSetRecorded) and not event.captured:
+        return event.upserts + event.deletes
+    return 0
+
+
+async def _create(store: VectorStore, physical: str, event: Generation.Created) -> None:
+    schema = CollectionSchema.from_json(event.schema)
+    if event.origin == "created":
+        await store.create(physical, schema)
+        return
+    description = await store.describe(physical)
+    if description is None:
+        raise NotFound(f"collection {physical!r} was there when it was recorded, and is gone")
+    differences = description.schema.differences(schema)
+    if differences:
+        raise Rejected(f"collection {physical!r} has another shape: {'; '.join(differences)}")

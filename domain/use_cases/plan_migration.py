@@ -1,0 +1,112 @@
+"""Plan a migration: check the spec, inspect the world, let the recipe decide, record the plan."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from domain.model.aggregate import Context
+from domain.model.migration import Migration, State
+from domain.model.plan import Plan
+from domain.model.recipes import recipe_for
+from domain.model.recipes.recipe import Recipe, StoreFacts
+from domain.model.spec import Spec
+from domain.use_cases.tools import Tools, save
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and the migration that has it.
+
+    Attributes:
+        plan: the steps.
+        migration: the migration of this spec: new, or one that was under way or done already.
+        recorded: whether the plan is in the ledger.
+    """
+
+    plan: Plan
+    migration: Migration
+    recorded: bool
+
+
+async def plan_migration(
+    tools: Tools, document: Mapping[str, Any], context: Context, *, record: bool = True
+) -> Planned:
+    """The plan of a spec.
+
+    A spec that is under way or completed keeps its migration and plan. One that was only planned
+    is planned anew if the world has changed; one that was undone starts another attempt.
+
+    Raises:
+        InvalidSpec: with a sentence for everything that stands in the way.
+        NotFound: a connection, table or column does not exist.
+    """
+    recipe, spec = recipe_for(document)
+    canonical = spec.model_dump(mode="json", by_alias=True)
+    attempt, latest = await _latest(tools, canonical)
+    if latest is not None and latest.state in {
+        State.RUNNING,
+        State.ROLLING_BACK,
+        State.FAILED,
+        State.COMPLETED,
+    }:
+        return Planned(latest.plan, latest, recorded=True)
+    plan = await _plan(tools, recipe, spec)
+    if latest is not None and latest.state is State.PLANNED and latest.plan_hash == plan.hash:
+        return Planned(plan, latest, recorded=True)
+    migration = Migration(
+        name=spec.name,
+        recipe=spec.recipe,
+        spec=canonical,
+        attempt=attempt + 1,
+        plan=plan.to_json(),
+        plan_hash=plan.hash,
+    )
+    if record:
+        await save(tools.ledger, migration, f"plan/{migration.id}", context)
+    return Planned(plan, migration, recorded=record)
+
+
+async def replan(tools: Tools, migration: Migration) -> Plan:
+    """The plan that the spec of a migration would get now."""
+    recipe, spec = recipe_for(migration.spec)
+    return await _plan(tools, recipe, spec)
+
+
+async def _latest(tools: Tools, spec: dict[str, Any]) -> tuple[int, Migration | None]:
+    attempt, latest = 0, None
+    while True:
+        found = await tools.ledger.load(Migration, Migration.create_id(spec, attempt + 1))
+        if found is None:
+            return attempt, latest
+        attempt, latest = attempt + 1, found
+
+
+async def _plan(tools: Tools, recipe: Recipe, spec: Spec) -> Plan:
+    rows = await tools.stores.table(*recipe.table(spec)).rows()
+    name = recipe.store(spec)
+    store = tools.stores.store(name)
+    described = {}
+    collections = frozenset(await store.collections())
+    for collection in recipe.collections(spec, rows):
+        if collection in collections:
+            description = await store.describe(collection)
+            if description is not None:
+                described[collection] = description
+    known = await tools.applications.generations(store=name)
+    facts = StoreFacts(
+        collections=collections,
+        aliases=await store.aliases(),
+        described=described,
+        taken=frozenset(status.physical for status in known),
+    )
+    return recipe.plan(spec, rows, facts)
+
+
+async def migration_named(tools: Tools, reference: str) -> Migration | None:
+    """The migration with this id, or None."""
+    try:
+        stream = UUID(reference)
+    except ValueError:
+        return None
+    return await tools.ledger.load(Migration, stream)

@@ -1,0 +1,165 @@
+"""Publish the ledger: every event, in order, at least once, by one process at a time."""
+
+import asyncio
+import contextlib
+import logging
+import random
+
+from domain.model.errors import Conflict, LedgerError, Unavailable
+from domain.model.recorded import Cursor
+from domain.ports import (
+    CHANGES_TOPIC,
+    EVENTS_TOPIC,
+    Cursors,
+    EventPublisher,
+    Leaders,
+    Leadership,
+    Ledger,
+)
+
+CURSOR = "relay"
+BATCH_SIZE = 1000
+CHECK_SECONDS = 1.0
+DRAIN_SECONDS = 3.0
+FIRST_DELAY_SECONDS = 0.1
+LONGEST_DELAY_SECONDS = 5.0
+
+_LOG = logging.getLogger("migration_ledger.relay")
+_RANDOM = random.SystemRandom()
+
+
+async def relay(
+    ledger: Ledger,
+    cursors: Cursors,
+    leaders: Leaders,
+    publisher: EventPublisher,
+    holder: str,
+    stop: asyncio.Event,
+) -> None:
+    """Publish events as long as this process leads, until told to stop.
+
+    The cursor moves only over what the broker has acknowledged. A broker that has lost messages
+    gets all events again. While a server is away, or another process leads, it waits.
+
+    Args:
+        ledger: what to publish.
+        cursors: keeps how far it was published.
+        leaders: elects the process that publishes.
+        publisher: where to.
+        holder: name of this process.
+        stop: ends it, after the batch at hand or within `DRAIN_SECONDS`.
+
+    Raises:
+        Corrupt: the cursor is not of this ledger; nothing was published.
+        Rejected: the topics are not as they must be.
+    """
+    work = _Relay(ledger, cursors, leaders, publisher, holder)
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(work.run())
+            await stop.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await work.between_batches.acquire()
+            running.cancel()
+    except* LedgerError as failed:
+        error = failed.exceptions[0]
+    else:
+        return
+    raise error
+
+
+class _Relay:
+    """One relay.
+
+    Attributes:
+        between_batches: held while a batch is being published and the cursor moved.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        cursors: Cursors,
+        leaders: Leaders,
+        publisher: EventPublisher,
+        holder: str,
+    ) -> None:
+        self.between_batches = asyncio.Lock()
+        self._ledger = ledger
+        self._cursors = cursors
+        self._leaders = leaders
+        self._publisher = publisher
+        self._holder = holder
+        self._failures = 0
+        self._ends: dict[tuple[str, int], int] = {}
+
+    async def run(self) -> None:
+        """Lead and publish, again and again."""
+        while True:
+            try:
+                async with self._leaders.lead(CURSOR, self._holder) as leadership:
+                    await self._publish_all(leadership)
+            except Conflict as exc:
+                _LOG.warning("leadership_lost", extra={"holder": self._holder, "cause": str(exc)})
+            except Unavailable as exc:
+                self._failed(exc)
+            await asyncio.sleep(self._delay())
+
+    async def _publish_all(self, leadership: Leadership) -> None:
+        """Publish whatever comes; ends by an error only."""
+        cursor = await self._cursors.get(CURSOR)
+        await self._ledger.verify_cursor(cursor)
+        _LOG.info("leading", extra={"holder": self._holder, "position": cursor.position})
+        clock = asyncio.get_running_loop().time
+        check_at = clock()
+        while True:
+            if clock() >= check_at:
+                cursor = await self._check_broker(cursor, leadership)
+                check_at = clock() + CHECK_SECONDS
+            batch = await self._ledger.read(cursor.position, BATCH_SIZE)
+            if not batch:
+                self._worked()
+                await self._ledger.wait(cursor.position, max(0.0, check_at - clock()))
+                continue
+            async with self.between_batches:
+                await self._leaders.confirm(leadership)
+                await self._publisher.publish(batch)
+                cursor = Cursor(batch[-1].position, batch[-1].hash)
+                await self._cursors.advance(CURSOR, cursor, leadership)
+            self._worked()
+
+    async def _check_broker(self, cursor: Cursor, leadership: Leadership) -> Cursor:
+        """Notice what the broker has lost, and start from the beginning then.
+
+        Every event up to the cursor is a message of the events topic, so it cannot have fewer; and
+        no partition gets shorter. The cursor moves before the topics are created: after a crash in
+        between, their absence would no longer tell.
+        """
+        ends = await self._publisher.end_offsets()
+        messages = sum(end for (topic, _), end in ends.items() if topic == EVENTS_TOPIC)
+        has_changes = any(topic == CHANGES_TOPIC for topic, _ in ends)
+        shorter = any(ends.get(partition, 0) < end for partition, end in self._ends.items())
+        self._ends = ends
+        if messages < cursor.position or shorter or (cursor.position and not has_changes):
+            _LOG.warning(
+                "broker_lost_messages",
+                extra={"position": cursor.position, "messages": messages},
+            )
+            cursor = Cursor()
+            await self._cursors.advance(CURSOR, cursor, leadership)
+        await self._publisher.ensure_topics()
+        return cursor
+
+    def _failed(self, exc: Unavailable) -> None:
+        if not self._failures:
+            _LOG.warning("unavailable", extra={"holder": self._holder, "cause": str(exc)})
+        self._failures += 1
+
+    def _worked(self) -> None:
+        if self._failures:
+            _LOG.info("available_again", extra={"holder": self._holder, "attempts": self._failures})
+        self._failures = 0
+
+    def _delay(self) -> float:
+        longest = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(self._failures, 10))
+        return _RANDOM.uniform(longest / 2, longest)

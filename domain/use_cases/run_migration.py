@@ -1,0 +1,198 @@
+"""Run migrations: the process manager behind the coordinator worker."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+from uuid import UUID
+
+from domain.model.aggregate import Actor, Context
+from domain.model.errors import LedgerError, Unavailable, VersionConflict
+from domain.model.migration import Migration, State
+from domain.model.plan import Step
+from domain.ports import Leaders, Ledger
+from domain.use_cases.steps import EXECUTORS
+from domain.use_cases.steps.step_run import StepRun
+from domain.use_cases.tools import Tools, save
+
+logger = logging.getLogger("migration_ledger.coordinator")
+
+COORDINATOR = Actor("coordinator", "service")
+LONGEST_WAIT = 5.0
+
+
+async def run_migration(tools: Tools, migration_id: UUID, changed: asyncio.Event) -> None:
+    """Take a migration to its next settled state, forward or back.
+
+    Args:
+        tools: the ports.
+        migration_id: its stream.
+        changed: set whenever somebody recorded something about the migration; the step that
+            runs is cancelled if the migration now goes another way.
+    """
+    while True:
+        migration = await tools.ledger.load(Migration, migration_id)
+        if migration is None or migration.state.settled:
+            return
+        context = await _context(tools.ledger, migration)
+        if migration.state is State.RUNNING:
+            step = migration.next_step
+            if step is None:
+                migration.complete(_statistics(migration))
+                await _record(tools.ledger, migration, context)
+            else:
+                await _run_step(tools, migration, step, context, changed)
+        else:
+            step = migration.next_compensation
+            if step is None:
+                migration.finish_rollback()
+                await _record(tools.ledger, migration, context)
+            else:
+                await _run_step(tools, migration, step, context, changed)
+
+
+async def _context(ledger: Ledger, migration: Migration) -> Context:
+    """Who and why of what the coordinator records: the request that it carries out."""
+    events = await ledger.events(migration.id)
+    asked = next(
+        recorded
+        for recorded in reversed(events)
+        if recorded.topic
+        in {
+            Migration.Created.TOPIC,
+            "migration.started",
+            "migration.rollback-requested",
+        }
+    )
+    return Context(
+        actor=COORDINATOR,
+        reason=asked.context.reason,
+        correlation_id=str(migration.id),
+        causation_id=str(asked.position),
+    )
+
+
+async def _run_step(
+    tools: Tools, migration: Migration, step: Step, context: Context, changed: asyncio.Event
+) -> None:
+    forward = migration.state is State.RUNNING
+    if forward:
+        migration.start_step(step)
+        if not await _record(tools.ledger, migration, context):
+            return
+    run = StepRun(tools, migration.id, step, "do" if forward else "undo", context)
+    executor = EXECUTORS[step.kind]
+    work = executor.do(run) if forward else executor.undo(run)
+    logger.info("step_started", extra={"migration": str(migration.id), "step": step.id})
+    result = await _unless_redirected(tools.ledger, migration, work, changed)
+    if result is None:
+        return
+    if isinstance(result, Unavailable):
+        raise result
+    if isinstance(result, LedgerError):
+        logger.warning("step_failed", extra={"migration": str(migration.id), "step": step.id})
+        migration.fail_step(step, type(result).__name__, str(result))
+        if forward and migration.spec["on_failure"] == "rollback":
+            migration.request_rollback()
+        await _record(tools.ledger, migration, context)
+        return
+    if forward:
+        migration.complete_step(step, result)
+    else:
+        migration.compensate_step(step, result)
+    await _record(tools.ledger, migration, context)
+
+
+async def _unless_redirected(
+    ledger: Ledger,
+    migration: Migration,
+    work: Coroutine[Any, Any, dict[str, Any]],
+    changed: asyncio.Event,
+) -> dict[str, Any] | LedgerError | None:
+    """The result or the error of a step, or None if the migration took another way meanwhile."""
+
+    async def outcome() -> dict[str, Any] | LedgerError:
+        try:
+            return await work
+        except LedgerError as error:
+            return error
+
+    async with asyncio.TaskGroup() as group:
+        step = group.create_task(outcome())
+
+        async def watch() -> None:
+            while True:
+                changed.clear()
+                now = await ledger.load(Migration, migration.id)
+                if now is not None and now.state is not migration.state:
+                    step.cancel()
+                    return
+                await changed.wait()
+
+        watcher = group.create_task(watch())
+        step.add_done_callback(lambda _: watcher.cancel())
+    return None if step.cancelled() else step.result()
+
+
+async def _record(ledger: Ledger, migration: Migration, context: Context) -> bool:
+    """Record what was decided; False if somebody else recorded something first."""
+    key = f"migration/{migration.id}/version/{migration.version}"
+    try:
+        await save(ledger, migration, key, context)
+    except VersionConflict:
+        return False
+    return True
+
+
+def _statistics(migration: Migration) -> dict[str, Any]:
+    created = migration.results.get("create", {})
+    flow = migration.results.get("flow", {})
+    return {
+        "sources_processed": migration.plan.estimates.get("sources", 0),
+        "sources_skipped": len(migration.plan.estimates.get("skipped_sources", [])),
+        "collections_created": len(created.get("created", [])),
+        "collections_existing": len(created.get("existing", [])),
+        "collections_failed": 0,
+        "points_moved": sum(flow.get("placed", {}).values()),
+        "points_unplaced": sum(flow.get("unplaced", {}).values()),
+        "rows_changed": len(migration.results.get("restructure", {}).get("rows", [])),
+        "errors": 0,
+    }
+
+
+async def coordinate(tools: Tools, leaders: Leaders, holder: str, stop: asyncio.Event) -> None:
+    """Run all migrations that are under way, as the only coordinator, until told to stop."""
+    async with leaders.lead("coordinator", holder):
+        running: dict[UUID, tuple[asyncio.Task[None], asyncio.Event]] = {}
+        position = 0
+        async with asyncio.TaskGroup() as group:
+            while not stop.is_set():
+                events = await tools.ledger.read(position, 1000, topics="migration.")
+                for recorded in events:
+                    position = recorded.position
+                    task, changed = running.get(recorded.stream, (None, asyncio.Event()))
+                    changed.set()
+                    if task is None or task.done():
+                        task = group.create_task(_carry(tools, recorded.stream, changed))
+                        running[recorded.stream] = task, changed
+                if not events:
+                    await tools.ledger.wait(position, 0.5)
+                running = {k: v for k, v in running.items() if not v[0].done()}
+            for task, _ in running.values():
+                task.cancel()
+
+
+async def _carry(tools: Tools, migration: UUID, changed: asyncio.Event) -> None:
+    """Run one migration; wait and go on when a server does not answer."""
+    pause = 0.2
+    while changed.is_set():
+        changed.clear()
+        try:
+            await run_migration(tools, migration, changed)
+        except Unavailable as error:
+            logger.warning(
+                "waiting_for_server", extra={"migration": str(migration), "error": str(error)}
+            )
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_WAIT)
+            changed.set()

@@ -1,0 +1,28 @@
+"""Step executors, one file for each kind of step, and this registry of them."""
+
+from typing import Any, Protocol
+
+from domain.model.plan import StepKind
+from domain.use_cases.steps import adopt, aliases, check, create, drop, flow, restructure
+from domain.use_cases.steps.step_run import StepRun
+
+
+class Executor(Protocol):
+    """Does one kind of step, and undoes it. Both may be repeated after a crash."""
+
+    async def do(self, run: StepRun) -> dict[str, Any]:
+        """Do the step; returns what it really did."""
+
+    async def undo(self, run: StepRun) -> dict[str, Any]:
+        """Undo what the step did, as far as it came; returns what was undone."""
+
+
+EXECUTORS: dict[StepKind, Executor] = {
+    StepKind.ADOPT: adopt,
+    StepKind.CREATE: create,
+    StepKind.FLOW: flow,
+    StepKind.CHECK: check,
+    StepKind.POINT_ALIASES: aliases,
+    StepKind.RESTRUCTURE: restructure,
+    StepKind.DROP: drop,
+}

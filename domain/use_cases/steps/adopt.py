@@ -1,0 +1,44 @@
+"""Adopt collections: from here on the ledger knows every point that they hold."""
+
+from typing import Any
+
+from domain.model.errors import NotFound
+from domain.use_cases.concurrently import concurrently
+from domain.use_cases.steps.step_run import StepRun
+from domain.use_cases.tools import live_generation
+
+
+async def do(run: StepRun) -> dict[str, Any]:
+    """Record a generation for each collection and capture its points."""
+    adopted = {}
+    flows = {}
+    for physical in run.step.params["collections"]:
+        status = await live_generation(run.tools.applications, run.store_name, physical)
+        if status is None:
+            description = await run.store.describe(physical)
+            if description is None:
+                raise NotFound(f"collection {physical!r} does not exist in {run.store_name!r}")
+            status = await run.declare(physical, physical, description.schema, "adopted")
+        adopted[physical] = status.generation
+        flows[physical] = await run.start_flow(physical, "capture", status.generation, routes={})
+    captured = await concurrently(run.flowed(flow) for flow in flows.values())
+    await run.applied(adopted.values())
+    return {
+        "captured": {
+            physical: sum(part.read for part in ranges)
+            for physical, ranges in zip(flows, captured, strict=True)
+        }
+    }
+
+
+async def undo(run: StepRun) -> dict[str, Any]:
+    """Let go of the collections that this step adopted."""
+    released = []
+    for physical in run.step.params["collections"]:
+        if not await run.declared(physical):
+            continue
+        status = await live_generation(run.tools.applications, run.store_name, physical)
+        if status is not None:
+            await run.release(status.generation, physical)
+            released.append(physical)
+    return {"released": released}

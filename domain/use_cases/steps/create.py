@@ -1,0 +1,63 @@
+"""Create the collections that points will go to."""
+
+from typing import Any
+
+from domain.model.errors import Conflict
+from domain.model.schema import CollectionSchema
+from domain.use_cases.concurrently import concurrently
+from domain.use_cases.steps.step_run import StepRun
+from domain.use_cases.tools import live_generation
+
+
+async def do(run: StepRun) -> dict[str, Any]:
+    """Record a generation for each target; appliers create those that do not exist."""
+    schemas = {
+        name: CollectionSchema.from_json(schema)
+        for name, schema in run.step.params["schemas"].items()
+    }
+
+    async def create(target: dict[str, Any]) -> dict[str, Any]:
+        schema = schemas[target["schema"]]
+        if target["existing"]:
+            await _refuse_changed(run, target["physical"], schema)
+        origin = "existing" if target["existing"] else "created"
+        status = await run.declare(target["physical"], target["collection"], schema, origin)
+        return {**target, "generation": status.generation}
+
+    targets = await concurrently(create(t) for t in run.step.params["collections"])
+    await run.applied(target["generation"] for target in targets)
+    return {
+        "created": [t["physical"] for t in targets if not t["existing"]],
+        "existing": [t["physical"] for t in targets if t["existing"]],
+    }
+
+
+async def _refuse_changed(run: StepRun, physical: str, schema: CollectionSchema) -> None:
+    if await run.declared(physical):
+        return
+    description = await run.store.describe(physical)
+    if description is None:
+        raise Conflict(f"collection {physical!r} existed when this was planned; make a new plan")
+    differences = description.schema.differences(schema)
+    if differences or description.points:
+        found = "; ".join(differences) or f"it holds {description.points} points"
+        raise Conflict(f"collection {physical!r} has changed since the plan was made: {found}")
+
+
+async def undo(run: StepRun) -> dict[str, Any]:
+    """Drop what this step created, and let go of what existed before."""
+    dropped, released, waiting = [], [], []
+    for target in run.step.params["collections"]:
+        physical = target["physical"]
+        status = await live_generation(run.tools.applications, run.store_name, physical)
+        if status is None or not await run.declared(physical):
+            continue
+        if target["existing"]:
+            await run.release(status.generation, physical)
+            released.append(physical)
+        else:
+            await run.drop(status.generation, physical)
+            dropped.append(physical)
+        waiting.append(status.generation)
+    await run.applied(waiting)
+    return {"dropped": dropped, "released": released}

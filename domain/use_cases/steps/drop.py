@@ -1,0 +1,72 @@
+"""Drop collections that the ledger holds completely, and bring them back."""
+
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from domain.model.errors import Corrupt
+from domain.model.generation import Generation
+from domain.ports import GenerationStatus
+from domain.use_cases.steps.check import verified
+from domain.use_cases.steps.step_run import StepRun
+from domain.use_cases.tools import live_generation, update
+
+
+async def do(run: StepRun) -> dict[str, Any]:
+    """Compare the collections with the ledger once more, then drop them."""
+    there = [
+        physical
+        for physical in run.step.params["collections"]
+        if await live_generation(run.tools.applications, run.store_name, physical)
+    ]
+    result = await verified(run, there)
+    dropped: list[UUID] = []
+    for physical in there:
+        status = await run.generation(physical)
+        await run.drop(status.generation, physical)
+        dropped.append(status.generation)
+    known = await _dropped(run)
+    await run.applied(status.generation for status in known.values())
+    return {**result, "dropped": {p: str(status.generation) for p, status in known.items()}}
+
+
+async def undo(run: StepRun) -> dict[str, Any]:
+    """Make each dropped collection again from the bodies that its heads refer to."""
+    dropped = await _dropped(run)
+    flows = {}
+    for physical, before in dropped.items():
+        former = await run.tools.ledger.load(Generation, before.generation)
+        if former is None:
+            raise Corrupt(f"generation {before.generation} of {physical!r} is not in the ledger")
+        status = await run.declare(physical, before.collection, former.schema, "created")
+        flows[physical] = await run.start_flow(
+            physical, "route", before.generation, {"*": status.generation}
+        )
+    for flow in flows.values():
+        await run.flowed(flow)
+    result = await verified(run, list(dropped))
+    for alias, physical in run.step.params["aliases"].items():
+        if physical in dropped:
+            status = await run.generation(physical)
+            await update(
+                run.tools.ledger,
+                Generation,
+                status.generation,
+                run.key("alias", alias),
+                run.context,
+                partial(Generation.point_alias, alias=alias, previous=None),
+            )
+    await run.applied([(await run.generation(physical)).generation for physical in dropped])
+    return result
+
+
+async def _dropped(run: StepRun) -> dict[str, GenerationStatus]:
+    """The generations that this step dropped, by physical name."""
+    found = {}
+    for physical in run.step.params["collections"]:
+        key = "/".join(["migration", str(run.migration), run.step.id, "do", "drop", physical])
+        if await run.tools.ledger.answer(key) is None:
+            continue
+        known = await run.tools.applications.generations(store=run.store_name, physical=physical)
+        found[physical] = next(status for status in reversed(known) if status.gone)
+    return found

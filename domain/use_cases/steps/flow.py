@@ -1,0 +1,81 @@
+"""Route the points of adopted collections to their targets."""
+
+from collections import Counter
+from typing import Any
+from uuid import UUID
+
+from domain.model.flow import FlowRange
+from domain.use_cases.concurrently import concurrently
+from domain.use_cases.steps.step_run import StepBlocked, StepRun
+from domain.use_cases.tools import live_generation
+
+
+async def do(run: StepRun) -> dict[str, Any]:
+    """Start one flow for each source collection, wait for workers, and count what has no place."""
+    flows: list[UUID] = []
+    targets: dict[str, str] = {}
+    for planned in run.step.params["flows"]:
+        source = await run.generation(planned["source"])
+        routes = {
+            value: (await run.generation(physical)).generation
+            for value, physical in planned["routes"].items()
+        }
+        targets |= {str(generation): planned["routes"][v] for v, generation in routes.items()}
+        flows.append(
+            await run.start_flow(
+                planned["source"], "route", source.generation, routes, run.step.params["field"]
+            )
+        )
+    recorded = await concurrently(run.flowed(flow) for flow in flows)
+    ranges = [part for parts in recorded for part in parts]
+    result = _summary(ranges, targets)
+    if result["unplaced"] and run.step.params["unplaced"] == "fail":
+        raise StepBlocked(_unplaced(result, run.step.params["field"]))
+    await run.applied(
+        {(await run.generation(physical)).generation for physical in targets.values()}
+    )
+    return result
+
+
+def _summary(ranges: list[FlowRange], targets: dict[str, str]) -> dict[str, Any]:
+    placed: Counter[str] = Counter()
+    unplaced: Counter[str] = Counter()
+    examples: dict[str, list[int | str]] = {}
+    for part in ranges:
+        for generation, count in part.placed.items():
+            placed[targets[generation]] += count
+        unplaced.update(part.unplaced)
+        for reason, ids in part.examples.items():
+            kept = examples.setdefault(reason, [])
+            kept += ids[: 20 - len(kept)]
+    return {
+        "read": sum(part.read for part in ranges),
+        "placed": dict(placed),
+        "unplaced": dict(unplaced),
+        "examples": examples,
+    }
+
+
+def _unplaced(result: dict[str, Any], field: str) -> str:
+    listed = "; ".join(
+        f"{count} with {reason} (such as {', '.join(map(str, result['examples'][reason][:5]))})"
+        for reason, count in result["unplaced"].items()
+    )
+    return (
+        f"{sum(result['unplaced'].values())} points have no place by {field!r}: {listed}. "
+        "Give them a source, or set `unplaced: keep` to leave them where they are."
+    )
+
+
+async def undo(run: StepRun) -> dict[str, Any]:
+    """Stop the flows; delete the copies from collections that are not dropped anyway."""
+    for planned in run.step.params["flows"]:
+        await run.stop_flow(planned["source"])
+    deleted, waiting = {}, []
+    for physical in run.step.params["existing"]:
+        status = await live_generation(run.tools.applications, run.store_name, physical)
+        if status is not None:
+            deleted[physical] = await run.delete_all(status.generation, physical)
+            waiting.append(status.generation)
+    await run.applied(waiting)
+    return {"deleted": deleted}

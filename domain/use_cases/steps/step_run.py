@@ -1,0 +1,246 @@
+"""What every step executor is given, and how it waits for workers."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from domain.model.aggregate import Context
+from domain.model.errors import LedgerError, NotFound, VersionConflict
+from domain.model.flow import Flow, FlowRange
+from domain.model.generation import Generation
+from domain.model.plan import Step
+from domain.model.recorded import ChangeSetDraft
+from domain.model.schema import CollectionSchema
+from domain.ports import GenerationStatus, VectorStore
+from domain.use_cases.tools import Tools, live_generation, save, update
+
+POLL_SECONDS = 0.05
+FLOW_ATTEMPTS = 5
+
+
+class StepBlocked(LedgerError):
+    """A step cannot go on until somebody looks at it."""
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """One step of one migration, forward or back.
+
+    Attributes:
+        tools: the ports.
+        migration: id of the migration.
+        step: the step.
+        direction: ``do`` or ``undo``; part of idempotency keys.
+        context: recorded with everything that the step does.
+    """
+
+    tools: Tools
+    migration: UUID
+    step: Step
+    direction: str
+    context: Context
+
+    def key(self, *parts: str) -> str:
+        """The idempotency key of one effect of this step."""
+        return "/".join(["migration", str(self.migration), self.step.id, self.direction, *parts])
+
+    @property
+    def store_name(self) -> str:
+        """The store connection that the step works in."""
+        name: str = self.step.params["store"]
+        return name
+
+    @property
+    def store(self) -> VectorStore:
+        """The store that the step works in."""
+        return self.tools.stores.store(self.store_name)
+
+    async def generation(self, physical: str) -> GenerationStatus:
+        """The generation that looks after a physical collection.
+
+        Raises:
+            NotFound: the ledger does not look after it.
+        """
+        found = await live_generation(self.tools.applications, self.store_name, physical)
+        if found is None:
+            raise NotFound(f"the ledger does not look after collection {physical!r}")
+        return found
+
+    async def declare(
+        self, physical: str, collection: str, schema: CollectionSchema, origin: str
+    ) -> GenerationStatus:
+        """Record the next generation of a physical collection; again returns the same one."""
+        key = self.key("declare", physical)
+        if await self.tools.ledger.answer(key) is None:
+            known = await self.tools.applications.generations(
+                store=self.store_name, physical=physical
+            )
+            generation = Generation(
+                collection=collection,
+                store=self.store_name,
+                physical=physical,
+                number=len(known) + 1,
+                schema=schema.to_json(),
+                origin=origin,
+            )
+            await save(self.tools.ledger, generation, key, self.context)
+        return await self.generation(physical)
+
+    async def declared(self, physical: str) -> bool:
+        """Whether the forward run of this step declared a generation for this collection."""
+        key = "/".join(["migration", str(self.migration), self.step.id, "do", "declare", physical])
+        return await self.tools.ledger.answer(key) is not None
+
+    async def drop(self, generation: UUID, physical: str) -> None:
+        """Record that a generation is dropped; again changes nothing."""
+        await update(
+            self.tools.ledger,
+            Generation,
+            generation,
+            self.key("drop", physical),
+            self.context,
+            Generation.drop,
+        )
+
+    async def release(self, generation: UUID, physical: str) -> None:
+        """Record that the ledger lets go of a generation; again changes nothing."""
+        await update(
+            self.tools.ledger,
+            Generation,
+            generation,
+            self.key("release", physical),
+            self.context,
+            Generation.release,
+        )
+
+    async def start_flow(
+        self, name: str, kind: str, source: UUID, routes: Mapping[str, UUID], field: str = ""
+    ) -> UUID:
+        """Record a flow and put its first range into the queue; again goes on with it."""
+        step = f"{self.step.id}/{self.direction}/{name}"
+        flow = Flow.create_id(str(self.migration), step)
+        if await self.tools.ledger.load(Flow, flow) is None:
+            created = Flow(
+                migration=str(self.migration),
+                step=step,
+                kind=kind,
+                source=str(source),
+                batch=self.step.params["batch"],
+                field=field,
+                routes={value: await self._route(target) for value, target in routes.items()},
+            )
+            await save(self.tools.ledger, created, self.key("flow", name), self.context)
+        await self.tools.ranges.plan(flow, [{"after": ""}])
+        return flow
+
+    async def _route(self, target: UUID) -> dict[str, Any]:
+        status = await self.tools.applications.status(target)
+        if status is None:
+            raise NotFound(f"there is no generation {target}")
+        return {"generation": str(target), "captured_at": status.recorded}
+
+    async def flowed(self, flow: UUID) -> list[FlowRange]:
+        """Wait until a flow has recorded its last range; returns all of them.
+
+        Raises:
+            StepBlocked: a range failed again and again.
+        """
+        while await self.tools.ranges.remaining(flow):
+            error = await self.tools.ranges.failing(flow, FLOW_ATTEMPTS)
+            if error is not None:
+                raise StepBlocked(error)
+            await asyncio.sleep(POLL_SECONDS)
+        ranges: list[FlowRange] = []
+        following: dict[str, Any] | None = {}
+        while following is not None:
+            found = await self.tools.ledger.load(
+                FlowRange, FlowRange.create_id(str(flow), len(ranges))
+            )
+            if found is None:
+                raise StepBlocked(f"flow {flow} was taken out of the queue before its end")
+            ranges.append(found)
+            following = found.following
+        return ranges
+
+    async def stop_flow(self, name: str) -> None:
+        """End a flow of the forward run where it is.
+
+        The range under way is recorded as empty and last. The first recorded result of a range
+        wins, so a worker that is still busy with it records nothing any more.
+        """
+        flow = Flow.create_id(str(self.migration), f"{self.step.id}/do/{name}")
+        number = 0
+        while True:
+            stream = FlowRange.create_id(str(flow), number)
+            known = await self.tools.ledger.load(FlowRange, stream)
+            if known is None:
+                end = FlowRange(
+                    flow=str(flow),
+                    kind="stopped",
+                    number=number,
+                    read=0,
+                    placed={},
+                    unplaced={},
+                    examples={},
+                    following=None,
+                )
+                try:
+                    await save(self.tools.ledger, end, self.key("stop", str(stream)), self.context)
+                except VersionConflict:
+                    continue
+                break
+            if known.following is None:
+                break
+            number += 1
+        await self.tools.ranges.cancel(flow)
+
+    async def applied(self, generations: Iterable[UUID]) -> None:
+        """Wait until the store has everything that is recorded for these generations.
+
+        Raises:
+            StepBlocked: a change became a dead letter.
+        """
+        waiting = dict.fromkeys(generations, 0)
+        for generation in waiting:
+            status = await self.tools.applications.status(generation)
+            if status is None:
+                raise NotFound(f"there is no generation {generation}")
+            waiting[generation] = status.recorded
+        while waiting:
+            for generation, recorded in list(waiting.items()):
+                status = await self.tools.applications.status(generation)
+                if status is None:
+                    raise NotFound(f"there is no generation {generation}")
+                if status.applied >= recorded:
+                    del waiting[generation]
+                elif status.halted_at is not None:
+                    raise StepBlocked(
+                        f"collection {status.physical!r} halts at change {status.halted_at}, which "
+                        "the store refuses; see `dead-letter list`, then retry or skip it"
+                    )
+            if waiting:
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def delete_all(self, generation: UUID, physical: str) -> int:
+        """Record deletions of all points of a generation; returns how many."""
+        deleted, after, size = 0, b"", self.step.params["batch"]
+        while True:
+            heads = await self.tools.ledger.heads(generation, after=after, limit=size)
+            if not heads:
+                return deleted
+            after = heads.keys[-1]
+            draft = ChangeSetDraft(
+                generation=generation,
+                keys=heads.keys,
+                hashes=[None] * len(heads),
+                objects=[],
+                object_index=[0] * len(heads),
+                rows=[0] * len(heads),
+                source={"step": self.step.id},
+            )
+            await self.tools.ledger.record(
+                self.key("delete", physical, after.hex()), self.context, [draft]
+            )
+            deleted += len(heads)

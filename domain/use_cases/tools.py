@@ -1,0 +1,81 @@
+"""The ports that use cases work with, and what several of them do with the ledger."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+from uuid import UUID
+
+from eventsourcing.domain import AggregateEvent
+
+from domain.model.aggregate import Context, LedgerAggregate
+from domain.model.errors import NotFound, VersionConflict
+from domain.model.recorded import Answer, Command
+from domain.ports import A, Applications, FlowRanges, GenerationStatus, Ledger, Objects, Stores
+
+CONFLICT_ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Everything that steps, flows and appliers need from the outside."""
+
+    ledger: Ledger
+    objects: Objects
+    applications: Applications
+    ranges: FlowRanges
+    stores: Stores
+
+
+def pending_events(aggregate: LedgerAggregate) -> Sequence[AggregateEvent]:
+    """What an aggregate decided and nobody recorded yet."""
+    return cast("Sequence[AggregateEvent]", aggregate.collect_events())
+
+
+async def save(ledger: Ledger, aggregate: LedgerAggregate, key: str, context: Context) -> Answer:
+    """Record what an aggregate decided; nothing decided records nothing."""
+    events = pending_events(aggregate)
+    if not events:
+        return Answer(position=0, count=0, repeated=True)
+    return await ledger.append(Command(key, events, context))
+
+
+async def update(
+    ledger: Ledger,
+    kind: type[A],
+    stream: UUID,
+    key: str,
+    context: Context,
+    decide: Callable[[A], None],
+) -> A:
+    """Load an aggregate, let it decide, and record that; again if somebody else was faster.
+
+    A key that was recorded before makes this a no-op, so that a worker may repeat it after a
+    crash.
+
+    Raises:
+        NotFound: there is no such aggregate.
+        VersionConflict: others were faster many times in a row.
+    """
+    for attempt in range(CONFLICT_ATTEMPTS):
+        aggregate = await ledger.load(kind, stream)
+        if aggregate is None:
+            raise NotFound(f"there is no {kind.__name__.lower()} {stream}")
+        if await ledger.answer(key) is not None:
+            return aggregate
+        decide(aggregate)
+        try:
+            await save(ledger, aggregate, key, context)
+        except VersionConflict:
+            if attempt + 1 == CONFLICT_ATTEMPTS:
+                raise
+        else:
+            return aggregate
+    raise AssertionError
+
+
+async def live_generation(
+    applications: Applications, store: str, physical: str
+) -> GenerationStatus | None:
+    """The generation that looks after a physical collection now, or None."""
+    known = await applications.generations(store=store, physical=physical)
+    return known[-1] if known and not known[-1].gone else None

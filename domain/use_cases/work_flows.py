@@ -1,0 +1,273 @@
+"""Work on flows: claim a range, read it, record what it says."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from domain.model.aggregate import Actor, Context
+from domain.model.bodies import decode_payloads, encode_body
+from domain.model.errors import Conflict, InvalidPoint, KeyReused, LedgerError, NotFound
+from domain.model.flow import Flow, FlowRange
+from domain.model.generation import Generation
+from domain.model.points import FLOAT32, PointBatch, decode_payload, id_of
+from domain.model.recorded import ChangeSetDraft, Heads
+from domain.model.schema import VectorKind
+from domain.ports import RangeClaim
+from domain.use_cases.concurrently import concurrently
+from domain.use_cases.tools import Tools, pending_events
+
+logger = logging.getLogger("migration_ledger.flow")
+
+FLOW_WORKER = Actor("flow worker", "service")
+CHANGE_SETS_A_RANGE = 10
+RANGE_BYTES = 64 * 2**20
+LEASE_SECONDS = 30.0
+IDLE_SECONDS = 0.2
+EXAMPLES = 20
+
+
+async def work_flows(tools: Tools, holder: str, stop: asyncio.Event) -> None:
+    """Claim ranges and work on them until told to stop; the range under way is finished."""
+    pause = IDLE_SECONDS
+    while not stop.is_set():
+        try:
+            claim = await tools.ranges.claim(holder, LEASE_SECONDS)
+            if claim is None:
+                await asyncio.sleep(IDLE_SECONDS)
+                continue
+            await _work(tools, claim, holder)
+            pause = IDLE_SECONDS
+        except LedgerError as error:
+            logger.warning("flow_waits", extra={"error": str(error)})
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+
+async def _work(tools: Tools, claim: RangeClaim, holder: str) -> None:
+    async with asyncio.TaskGroup() as group:
+        keeper = group.create_task(_keep(tools, claim, holder))
+        try:
+            following = await work_range(tools, claim)
+        except LedgerError as error:
+            logger.warning(
+                "range_failed",
+                extra={"flow": str(claim.flow), "range": claim.number, "error": str(error)},
+            )
+            await tools.ranges.put_back(claim, str(error))
+        else:
+            await tools.ranges.finish(claim, following)
+        finally:
+            keeper.cancel()
+
+
+async def _keep(tools: Tools, claim: RangeClaim, holder: str) -> None:
+    while True:
+        await asyncio.sleep(LEASE_SECONDS / 3)
+        await tools.ranges.renew(claim, holder, LEASE_SECONDS)
+
+
+async def work_range(tools: Tools, claim: RangeClaim) -> dict[str, Any] | None:
+    """Record one range, unless its result is recorded already; returns what follows it."""
+    stream = FlowRange.create_id(str(claim.flow), claim.number)
+    known = await tools.ledger.load(FlowRange, stream)
+    if known is not None:
+        return known.following
+    flow = await tools.ledger.load(Flow, claim.flow)
+    if flow is None:
+        raise NotFound(f"there is no flow {claim.flow}")
+    after = bytes.fromhex(claim.request["after"])
+    reader = {"capture": _capture, "route": _route}[flow.kind]
+    result = await reader(tools, flow, claim, after)
+    recorded = FlowRange(
+        flow=str(claim.flow),
+        kind=flow.kind,
+        number=claim.number,
+        read=result.read,
+        placed=result.placed,
+        unplaced=dict(result.unplaced),
+        examples=dict(result.examples),
+        following={"after": result.last.hex()} if result.last is not None else None,
+    )
+    context = Context(
+        FLOW_WORKER, correlation_id=flow.migration, causation_id=f"{flow.step}/{claim.number}"
+    )
+    try:
+        await tools.ledger.record(
+            f"flow/{claim.flow}/range/{claim.number}",
+            context,
+            result.drafts,
+            pending_events(recorded),
+        )
+    except (Conflict, KeyReused):
+        first = await tools.ledger.load(FlowRange, stream)
+        if first is None:
+            raise
+        return first.following
+    return recorded.following
+
+
+@dataclass
+class _Result:
+    """What a range holds.
+
+    Attributes:
+        drafts: change sets to record.
+        read: points read.
+        last: key of the last point read, or None at the end of the source.
+    """
+
+    drafts: list[ChangeSetDraft] = field(default_factory=list)
+    read: int = 0
+    last: bytes | None = None
+    placed: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    unplaced: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    examples: dict[str, list[int | str]] = field(default_factory=lambda: defaultdict(list))
+
+
+def _source(flow: Flow, claim: RangeClaim) -> dict[str, Any]:
+    return {"flow": str(claim.flow), "range": claim.number, "step": flow.step}
+
+
+async def _capture(tools: Tools, flow: Flow, claim: RangeClaim, after: bytes) -> _Result:
+    """Read points from the store that a generation was adopted from; bodies become objects."""
+    generation = await tools.ledger.load(Generation, flow.source)
+    if generation is None:
+        raise NotFound(f"there is no generation {flow.source}")
+    dense = [n for n, v in generation.schema.vectors.items() if v.kind is not VectorKind.SPARSE]
+    store = tools.stores.store(generation.store)
+    result, size = _Result(), 0
+    async for page in store.scan(generation.physical, after=after, page=flow.batch):
+        content, hashes = await asyncio.to_thread(_body, page, dense)
+        address = await tools.objects.put(content)
+        result.drafts.append(
+            ChangeSetDraft(
+                generation=flow.source,
+                keys=page.keys,
+                hashes=list(hashes),
+                objects=[address],
+                object_index=[0] * len(page),
+                rows=list(range(len(page))),
+                captured=True,
+                source=_source(flow, claim),
+            )
+        )
+        result.read += len(page)
+        size += len(content)
+        if len(result.drafts) == CHANGE_SETS_A_RANGE or size >= RANGE_BYTES:
+            result.last = page.keys[-1]
+            break
+    result.placed[str(flow.source)] = result.read
+    return result
+
+
+def _body(page: PointBatch, dense: list[str]) -> tuple[bytes, list[bytes]]:
+    for name in dense:
+        column = page.vectors.get(name, [])
+        flat = np.frombuffer(b"".join(v for v in column if v is not None), dtype=FLOAT32)
+        if not np.isfinite(flat).all():
+            bad = next(
+                key
+                for key, vector in zip(page.keys, column, strict=True)
+                if vector is not None and not np.isfinite(np.frombuffer(vector, FLOAT32)).all()
+            )
+            raise InvalidPoint(
+                f"point {id_of(bad)} has NaN or infinity in vector {name!r}; repair or delete it"
+            )
+    return encode_body(page), page.hashes()
+
+
+@dataclass
+class _Rows:
+    """Rows on their way to one target, which refer to bodies that are there already."""
+
+    keys: list[bytes] = field(default_factory=list)
+    hashes: list[bytes | None] = field(default_factory=list)
+    objects: dict[str, int] = field(default_factory=dict)
+    object_index: list[int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+
+    def add(self, heads: Heads, row: int) -> None:
+        """Add the point at a row of `heads`."""
+        address = heads.objects[row]
+        index = self.objects.setdefault(address, len(self.objects))
+        self.keys.append(heads.keys[row])
+        self.hashes.append(heads.hashes[row])
+        self.object_index.append(index)
+        self.rows.append(heads.rows[row])
+
+
+async def _route(tools: Tools, flow: Flow, claim: RangeClaim, after: bytes) -> _Result:
+    """Read heads of a generation and give each to its target by a payload field."""
+    limit = flow.batch * CHANGE_SETS_A_RANGE
+    heads = await tools.ledger.heads(flow.source, after=after, limit=limit)
+    result = _Result(read=len(heads), last=heads.keys[-1] if len(heads) == limit else None)
+    values = await _field_values(tools, flow, heads)
+    filling: dict[str, _Rows] = defaultdict(_Rows)
+    for row, value in enumerate(values):
+        if value not in flow.routes:
+            reason = f"no {flow.field}" if value is None else f"unknown {flow.field}"
+            result.unplaced[reason] += 1
+            if len(result.examples[reason]) < EXAMPLES:
+                result.examples[reason].append(id_of(heads.keys[row]))
+            continue
+        rows = filling[value]
+        rows.add(heads, row)
+        if len(rows.keys) == flow.batch:
+            _flush(result, flow, claim, value, filling.pop(value))
+    for value, rows in filling.items():
+        _flush(result, flow, claim, value, rows)
+    return result
+
+
+def _flush(result: _Result, flow: Flow, claim: RangeClaim, value: str, rows: _Rows) -> None:
+    route = flow.routes[value]
+    result.placed[route["generation"]] += len(rows.keys)
+    result.drafts.append(
+        ChangeSetDraft(
+            generation=UUID(route["generation"]),
+            keys=rows.keys,
+            hashes=rows.hashes,
+            objects=list(rows.objects),
+            object_index=rows.object_index,
+            rows=rows.rows,
+            captured_at=route["captured_at"],
+            source=_source(flow, claim),
+        )
+    )
+
+
+async def _field_values(tools: Tools, flow: Flow, heads: Heads) -> list[str | None]:
+    """The value of the flow's field for each head; ``*`` where everything has one target."""
+    if not flow.field:
+        return ["*"] * len(heads)
+
+    async def payload_values(address: str, rows: dict[int, int]) -> dict[int, str | None]:
+        content = await tools.objects.get(address)
+        payloads = await asyncio.to_thread(decode_payloads, content)
+        return {
+            index: _text(decode_payload(payloads[row]).get(flow.field))
+            for index, row in rows.items()
+        }
+
+    wanted: dict[str, dict[int, int]] = defaultdict(dict)
+    for index, (address, row) in enumerate(zip(heads.objects, heads.rows, strict=True)):
+        wanted[address][index] = row
+    values: list[str | None] = [None] * len(heads)
+    for found in await concurrently(payload_values(a, rows) for a, rows in wanted.items()):
+        for index, value in found.items():
+            values[index] = value
+    return values
+
+
+def _text(value: Any) -> str | None:
+    """A payload value as the text that routes have for it; JSON integers count as their digits."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return None

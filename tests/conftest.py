@@ -1,0 +1,100 @@
+"""Fixtures that start real servers, once for each worker of a test run."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from adapters.embedded.stack import start_servers
+from adapters.embedded.supervisor import Supervisor
+from adapters.postgres.connection import Database, open_database
+from adapters.postgres.ledger import PostgresLedger
+from adapters.postgres.schema import upgrade
+
+_TEMPLATE = "ledger_template"
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running PostgreSQL; its supervisor lives in a thread with a loop of its own."""
+    folder = tmp_path_factory.mktemp("postgres")
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(_running_postgres(folder)) as url,
+    ):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def ledger_template(postgres_url: str) -> str:
+    """The name of an upgraded database that new ones are copied from."""
+
+    async def prepare() -> None:
+        await _execute(postgres_url, f'CREATE DATABASE "{_TEMPLATE}"')
+        async with open_database(_with_database(postgres_url, _TEMPLATE)) as database:
+            await upgrade(database)
+
+    with start_blocking_portal() as portal:
+        portal.call(prepare)
+    return _TEMPLATE
+
+
+@pytest.fixture
+async def empty_database(postgres_url: str) -> AsyncIterator[str]:
+    """The URL of a new database without tables."""
+    async with _new_database(postgres_url, "template1") as url:
+        yield url
+
+
+@pytest.fixture
+async def ledger_database(postgres_url: str, ledger_template: str) -> AsyncIterator[str]:
+    """The URL of a new database with an empty ledger."""
+    async with _new_database(postgres_url, ledger_template) as url:
+        yield url
+
+
+@pytest.fixture
+async def database(ledger_database: str) -> AsyncIterator[Database]:
+    """A connected database with an empty ledger."""
+    async with open_database(ledger_database) as database:
+        yield database
+
+
+@pytest.fixture
+async def ledger(database: Database) -> AsyncIterator[PostgresLedger]:
+    """An empty ledger."""
+    async with PostgresLedger(database) as ledger:
+        yield ledger
+
+
+@asynccontextmanager
+async def _running_postgres(folder: Path) -> AsyncIterator[str]:
+    async with Supervisor(folder) as supervisor:
+        endpoints = await start_servers(supervisor, {"postgres"})
+        assert endpoints.database_url is not None
+        yield endpoints.database_url
+
+
+@asynccontextmanager
+async def _new_database(server: str, template: str) -> AsyncIterator[str]:
+    name = f"test_{uuid4().hex}"
+    await _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+    yield _with_database(server, name)
+    await _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _with_database(url: str, name: str) -> str:
+    return urlsplit(url)._replace(path=f"/{name}").geturl()

@@ -1,0 +1,135 @@
+"""The queue of ranges: claims, leases, retries and what follows."""
+
+import asyncio
+from uuid import UUID, uuid4
+
+import pytest
+
+from adapters.postgres.connection import Database
+from adapters.postgres.flow_ranges import PostgresFlowRanges
+from domain.ports import RangeClaim
+
+LONG = 1000.0  # seconds
+OVER = -1.0  # seconds: a lease that ran out already
+
+
+@pytest.fixture
+def ranges(database: Database) -> PostgresFlowRanges:
+    return PostgresFlowRanges(database, retry_delay=0.0)
+
+
+@pytest.fixture
+def flow() -> UUID:
+    return uuid4()
+
+
+async def claimed(ranges: PostgresFlowRanges, ttl: float = LONG) -> RangeClaim:
+    claim = await ranges.claim("a", ttl)
+    assert claim is not None
+    return claim
+
+
+async def test_ranges_are_claimed_in_order_once(ranges: PostgresFlowRanges, flow: UUID) -> None:
+    await ranges.plan(flow, [{"from": 0}, {"from": 10}])
+    assert await ranges.remaining(flow) == 2
+    assert await ranges.claim("a", LONG) == RangeClaim(flow, 0, {"from": 0}, 1)
+    assert await ranges.claim("b", LONG) == RangeClaim(flow, 1, {"from": 10}, 1)
+    assert await ranges.claim("a", LONG) is None
+    assert await ranges.remaining(flow) == 2
+    assert await ranges.remaining(uuid4()) == 0
+
+
+async def test_planning_again_changes_nothing(ranges: PostgresFlowRanges, flow: UUID) -> None:
+    await ranges.plan(flow, [{"n": 1}])
+    await ranges.plan(flow, [{"n": 1}, {"n": 2}])
+    assert await ranges.remaining(flow) == 1
+    await ranges.finish(await claimed(ranges))
+    await ranges.plan(flow, [{"n": 1}])
+    assert await ranges.remaining(flow) == 0
+
+
+async def test_many_workers_share_the_ranges(ranges: PostgresFlowRanges, flow: UUID) -> None:
+    await ranges.plan(flow, [{"n": number} for number in range(40)])
+
+    async def work(holder: str) -> list[int]:
+        done = []
+        while claim := await ranges.claim(holder, LONG):
+            done.append(claim.number)
+            await ranges.finish(claim)
+        return done
+
+    shares = await asyncio.gather(*(work(f"w{number}") for number in range(8)))
+    assert sorted(number for share in shares for number in share) == list(range(40))
+
+
+async def test_a_lease_that_ran_out_is_taken_over(ranges: PostgresFlowRanges, flow: UUID) -> None:
+    await ranges.plan(flow, [{}])
+    lost = await claimed(ranges, ttl=OVER)
+    taken = await ranges.claim("b", LONG)
+    assert taken is not None
+    assert (taken.number, taken.attempt) == (0, 2)
+    assert await ranges.renew(lost, "a", LONG) is False
+    assert await ranges.renew(taken, "b", LONG) is True
+    assert await ranges.claim("c", LONG) is None
+
+
+async def test_renewing_keeps_a_range(ranges: PostgresFlowRanges, flow: UUID) -> None:
+    await ranges.plan(flow, [{}])
+    claim = await claimed(ranges, ttl=OVER)
+    assert await ranges.renew(claim, "a", LONG) is True
+    assert await ranges.claim("b", LONG) is None
+
+
+async def test_what_follows_is_put_in_once(ranges: PostgresFlowRanges, flow: UUID) -> None:
+    await ranges.plan(flow, [{"after": 0}])
+    first = await claimed(ranges, ttl=OVER)
+    second = await claimed(ranges)
+
+    await ranges.finish(first, following={"after": 5})
+    await ranges.finish(second, following={"after": 6})
+
+    assert await ranges.remaining(flow) == 1
+    following = await claimed(ranges)
+    assert (following.number, following.request) == (1, {"after": 5})
+    await ranges.finish(following)
+    assert await ranges.remaining(flow) == 0
+
+
+async def test_a_range_that_fails_is_tried_again(ranges: PostgresFlowRanges, flow: UUID) -> None:
+    await ranges.plan(flow, [{}])
+    await ranges.put_back(await claimed(ranges), "first")
+    assert await ranges.failing(flow, 1) == "first"
+    assert await ranges.failing(flow, 2) is None
+    again = await claimed(ranges)
+    assert again.attempt == 2
+    await ranges.put_back(again, "second")
+    assert await ranges.failing(flow, 2) == "second"
+    assert await ranges.failing(uuid4(), 1) is None
+
+
+async def test_a_range_that_failed_waits(database: Database, flow: UUID) -> None:
+    ranges = PostgresFlowRanges(database, retry_delay=LONG, retry_delay_limit=LONG)
+    await ranges.plan(flow, [{}])
+    await ranges.put_back(await claimed(ranges), "no")
+    assert await ranges.claim("a", LONG) is None
+    assert await ranges.remaining(flow) == 1
+
+
+async def test_a_late_failure_takes_nothing_away(ranges: PostgresFlowRanges, flow: UUID) -> None:
+    await ranges.plan(flow, [{}])
+    late = await claimed(ranges, ttl=OVER)
+    await claimed(ranges)
+    await ranges.put_back(late, "late")
+    assert await ranges.failing(flow, 1) is None
+    assert await ranges.claim("c", LONG) is None
+
+
+async def test_cancelling_empties_one_flow(ranges: PostgresFlowRanges, flow: UUID) -> None:
+    other = uuid4()
+    await ranges.plan(flow, [{}, {}])
+    await ranges.plan(other, [{}])
+    claim = await claimed(ranges)
+    await ranges.cancel(flow)
+    await ranges.finish(claim, following={"after": 1})
+    assert await ranges.remaining(flow) == 0
+    assert await ranges.remaining(other) == 1

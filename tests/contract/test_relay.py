@@ -1,0 +1,283 @@
+"""The relay between a real PostgreSQL and a real broker."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import pytest
+
+from adapters.kafka.consumer import ChangeConsumer
+from adapters.kafka.publisher import Publisher
+from adapters.kafka.settings import KafkaSettings
+from adapters.kafka.topics import CHANGES, EVENTS
+from adapters.postgres.connection import open_database
+from adapters.postgres.cursors import PostgresCursors
+from adapters.postgres.leaders import PostgresLeaders
+from adapters.postgres.ledger import PostgresLedger
+from domain.model.errors import Corrupt, Unavailable
+from domain.model.recorded import Cursor, Recorded
+from domain.ports import EventPublisher
+from domain.use_cases import relay as use_case
+from domain.use_cases.relay import CURSOR, DRAIN_SECONDS, relay
+from tests.contract.builders import command, generation
+from tests.contract.kafka_events import delete, event_id, ids, messages
+from tests.contract.tansu import Tansu
+
+
+@dataclasses.dataclass
+class Ledgers:
+    """What the relay reads, on one database."""
+
+    ledger: PostgresLedger
+    cursors: PostgresCursors
+    leaders: PostgresLeaders
+
+    async def grow(self, count: int, name: str = "docs") -> None:
+        """Record so many events of four generations."""
+        made = [generation(f"{name}{number}__g1") for number in range(4)]
+        for number in range(count - len(made)):
+            made[number % len(made)].point_alias(f"alias{number}", None)
+        await self.ledger.append(command(f"grow {name}", *made))
+
+    async def everything(self) -> list[Recorded]:
+        return await self.ledger.read(0, 100_000)
+
+    async def published(self, position: int) -> None:
+        """Wait until the relay's cursor is there."""
+        async with asyncio.timeout(60):
+            while (await self.cursors.get(CURSOR)).position < position:
+                pass
+
+    @asynccontextmanager
+    async def relaying(
+        self, publisher: EventPublisher, holder: str
+    ) -> AsyncIterator[asyncio.Event]:
+        """A relay runs inside the block; setting the event stops it."""
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
+                relay(self.ledger, self.cursors, self.leaders, publisher, holder, stop)
+            )
+            yield stop
+            stop.set()
+
+
+@pytest.fixture
+async def ledgers(ledger_database: str) -> AsyncIterator[Ledgers]:
+    async with (
+        open_database(ledger_database) as database,
+        PostgresLedger(database) as ledger,
+    ):
+        yield Ledgers(ledger, PostgresCursors(database), PostgresLeaders(database))
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(use_case, "BATCH_SIZE", 50)
+
+
+class Faulty:
+    """A publisher with something that happens instead of, or around, each publish."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        publish: Callable[[Publisher, Sequence[Recorded]], Awaitable[None]],
+    ) -> None:
+        self._publisher = publisher
+        self._publish = publish
+        self.ensure_topics = publisher.ensure_topics
+        self.end_offsets = publisher.end_offsets
+
+    async def publish(self, batch: Sequence[Recorded]) -> None:
+        await self._publish(self._publisher, batch)
+
+
+async def test_every_event_is_published_and_the_cursor_follows(
+    ledgers: Ledgers, tansu: Tansu
+) -> None:
+    settings = KafkaSettings.embedded(tansu.bootstrap)
+    await ledgers.grow(300)
+    async with Publisher(settings) as publisher, ledgers.relaying(publisher, "a"):
+        await ledgers.published(300)
+        await ledgers.grow(5, "later")
+        await ledgers.published(305)
+    events = await ledgers.everything()
+    expected = sorted(event_id(event) for event in events)
+    assert sorted(ids(await messages(settings, EVENTS))) == expected
+    assert sorted(ids(await messages(settings, CHANGES))) == expected
+    assert await ledgers.cursors.get(CURSOR) == Cursor(305, events[-1].hash)
+
+
+@pytest.mark.usefixtures("small_batches")
+async def test_a_broker_killed_while_publishing_gets_everything_again(
+    ledgers: Ledgers, tansu: Tansu
+) -> None:
+    settings = KafkaSettings.embedded(tansu.bootstrap)
+    await ledgers.grow(400)
+    killed = asyncio.Event()
+
+    async def kill_once(publisher: Publisher, batch: Sequence[Recorded]) -> None:
+        if batch[0].position > 200 and not killed.is_set():
+            tansu.kill()
+            killed.set()
+        await publisher.publish(batch)
+
+    async with (
+        Publisher(settings) as publisher,
+        ChangeConsumer(settings) as consumer,
+        ledgers.relaying(Faulty(publisher, kill_once), "a"),
+        asyncio.timeout(60),
+    ):
+        seen: set[tuple[int, UUID, int]] = set()
+        while not killed.is_set():
+            seen |= await _fetched(consumer)
+        await tansu.start()
+        while len(seen) < 400:
+            seen |= await _fetched(consumer)
+        await ledgers.published(400)
+    events = await ledgers.everything()
+    assert seen == {(event.position, event.stream, event.version) for event in events}
+    assert set(ids(await messages(settings, EVENTS))) == set(map(event_id, events))
+
+
+async def test_an_idle_relay_notices_a_broker_that_forgot_everything(
+    ledgers: Ledgers, tansu: Tansu
+) -> None:
+    settings = KafkaSettings.embedded(tansu.bootstrap)
+    await ledgers.grow(100)
+    async with Publisher(settings) as publisher, ledgers.relaying(publisher, "a"):
+        await ledgers.published(100)
+        before = await messages(settings, EVENTS)
+        tansu.kill()
+        await tansu.start()
+        async with asyncio.timeout(30):
+            while len(await messages(settings, EVENTS)) < 100:
+                pass
+            await ledgers.published(100)
+        after = await messages(settings, EVENTS)
+    assert sorted(ids(after)) == sorted(ids(before))
+
+
+async def test_a_lost_topic_of_changes_is_filled_again(ledgers: Ledgers, tansu: Tansu) -> None:
+    settings = KafkaSettings.embedded(tansu.bootstrap)
+    await ledgers.grow(100)
+    async with Publisher(settings) as publisher, ledgers.relaying(publisher, "a"):
+        await ledgers.published(100)
+    await delete(settings, CHANGES)
+    async with Publisher(settings) as publisher, ledgers.relaying(publisher, "b"):
+        async with asyncio.timeout(30):
+            while len(await messages(settings, CHANGES)) < 100:
+                pass
+
+
+@pytest.mark.usefixtures("small_batches")
+async def test_the_cursor_is_never_ahead_of_what_was_acknowledged(
+    ledgers: Ledgers, tansu: Tansu
+) -> None:
+    settings = KafkaSettings.embedded(tansu.bootstrap)
+    await ledgers.grow(200)
+    acknowledged, attempts, ahead = 0, 0, []
+
+    async def fail_in_the_middle(publisher: Publisher, batch: Sequence[Recorded]) -> None:
+        nonlocal acknowledged, attempts
+        attempts += 1
+        ahead.append((await ledgers.cursors.get(CURSOR)).position - acknowledged)
+        if attempts % 2:
+            await publisher.publish(batch[: len(batch) // 2])
+            raise Unavailable("the broker went away in the middle")
+        await publisher.publish(batch)
+        acknowledged = batch[-1].position
+
+    async with (
+        Publisher(settings) as publisher,
+        ledgers.relaying(Faulty(publisher, fail_in_the_middle), "a"),
+    ):
+        await ledgers.published(200)
+    assert attempts == 8
+    assert ahead == [0] * 8
+    events = await ledgers.everything()
+    assert set(ids(await messages(settings, EVENTS))) == set(map(event_id, events))
+
+
+async def test_of_two_relays_one_publishes_and_the_other_follows(
+    ledgers: Ledgers, tansu: Tansu
+) -> None:
+    settings = KafkaSettings.embedded(tansu.bootstrap)
+    published: dict[str, int] = {"a": 0, "b": 0}
+
+    def counting(publisher: Publisher, name: str) -> Faulty:
+        async def publish(publisher: Publisher, batch: Sequence[Recorded]) -> None:
+            published[name] += len(batch)
+            await publisher.publish(batch)
+
+        return Faulty(publisher, publish)
+
+    await ledgers.grow(100)
+    async with (
+        Publisher(settings) as first,
+        Publisher(settings) as second,
+        ledgers.relaying(counting(first, "a"), "a") as stop_first,
+        ledgers.relaying(counting(second, "b"), "b") as stop_second,
+    ):
+        await ledgers.published(100)
+        assert sorted(published.values()) == [0, 100]
+        (stop_first if published["a"] else stop_second).set()
+        await ledgers.grow(10, "later")
+        await ledgers.published(110)
+    assert sum(published.values()) == 110
+    assert len(await messages(settings, EVENTS)) == 110
+
+
+async def test_a_cursor_of_another_history_stops_the_work(ledgers: Ledgers, tansu: Tansu) -> None:
+    settings = KafkaSettings.embedded(tansu.bootstrap)
+    await ledgers.grow(10)
+    await ledgers.cursors.advance(CURSOR, Cursor(5, b"\x01" * 32), None)
+    async with Publisher(settings) as publisher:
+        with pytest.raises(Corrupt):
+            await relay(
+                ledgers.ledger, ledgers.cursors, ledgers.leaders, publisher, "a", asyncio.Event()
+            )
+        assert await publisher.end_offsets() == {}
+
+
+async def test_stopping_is_quick_while_the_broker_is_frozen(ledgers: Ledgers, tansu: Tansu) -> None:
+    await ledgers.grow(10)
+    async with Publisher(KafkaSettings.embedded(tansu.bootstrap)) as publisher:
+        await _stop_in_time(ledgers, publisher, tansu.freeze)
+
+
+async def test_stopping_is_quick_while_the_broker_is_gone(ledgers: Ledgers, tansu: Tansu) -> None:
+    await ledgers.grow(10)
+    async with Publisher(KafkaSettings.embedded(tansu.bootstrap)) as publisher:
+        await _stop_in_time(ledgers, publisher, tansu.kill)
+
+
+async def _stop_in_time(
+    ledgers: Ledgers, publisher: Publisher, break_broker: Callable[[], None]
+) -> None:
+    publishing = asyncio.Event()
+
+    async def tell(publisher: Publisher, batch: Sequence[Recorded]) -> None:
+        if batch[0].position > 1:
+            break_broker()
+            publishing.set()
+        await publisher.publish(batch)
+
+    async with ledgers.relaying(Faulty(publisher, tell), "a") as stop:
+        await ledgers.published(10)
+        await ledgers.grow(10, "later")
+        await publishing.wait()
+        stop.set()
+        # The batch at hand may drain, and the producer is closed in two attempts.
+        deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS + 5
+    assert asyncio.get_running_loop().time() < deadline
+
+
+async def _fetched(consumer: ChangeConsumer) -> set[tuple[int, UUID, int]]:
+    changes = await consumer.fetch()
+    for change in changes:
+        consumer.complete(change)
+    return {(change.position, change.stream, change.version) for change in changes}

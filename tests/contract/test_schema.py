@@ -1,0 +1,140 @@
+"""Upgrades of the database, what the service's role may do, and errors of the driver."""
+
+import asyncio
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from adapters.postgres.connection import ConnectionLost, Database, open_database
+from adapters.postgres.ledger import PostgresLedger
+from adapters.postgres.schema import migrations, pending_sql, require_current, upgrade
+from domain.model.errors import LedgerError, Rejected, Unavailable
+from tests.contract.builders import CONTEXT, command, create, draft, generation
+
+UPGRADE = """
+import asyncio, sys
+from adapters.postgres.connection import open_database
+from adapters.postgres.schema import upgrade
+
+async def main():
+    async with open_database(sys.stdin.readline().strip()) as database:
+        print(len(await upgrade(database)))
+
+asyncio.run(main())
+"""
+
+
+def test_migrations_are_numbered_densely() -> None:
+    known = migrations()
+    assert [one.version for one in known] == list(range(1, len(known) + 1))
+
+
+async def test_six_processes_upgrade_at_once(empty_database: str) -> None:
+    root = Path(__file__).parents[2]
+
+    async def run() -> str:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            UPGRADE,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(root)},
+        )
+        output, _ = await process.communicate(empty_database.encode())
+        assert process.returncode == 0
+        return output.decode().strip()
+
+    applied = await asyncio.gather(*(run() for _ in range(6)))
+    assert sorted(applied) == ["0"] * 5 + [str(len(migrations()))]
+
+
+async def test_upgrading_again_does_nothing(empty_database: str) -> None:
+    async with open_database(empty_database) as database:
+        with pytest.raises(Unavailable, match="run `db upgrade`"):
+            await require_current(database)
+        assert await upgrade(database) == migrations()
+        assert await upgrade(database) == []
+        assert await pending_sql(database) == ""
+        await require_current(database)
+
+
+async def test_an_operator_can_run_the_sql(empty_database: str) -> None:
+    async with open_database(empty_database) as database:
+        assert await pending_sql(database) == await pending_sql(None)
+        connection = await asyncpg.connect(empty_database)
+        await connection.execute(await pending_sql(None))
+        await connection.close()
+        await require_current(database)
+        async with PostgresLedger(database) as ledger:
+            assert (await ledger.append(command("k", generation()))).position == 1
+
+
+async def test_a_newer_database_is_refused(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute("INSERT INTO schema_versions (version, name) VALUES (99, 'x')")
+    for refused in (upgrade, require_current, pending_sql):
+        with pytest.raises(Rejected, match=r"schema version 99.*use a newer program"):
+            await refused(database)
+
+
+async def test_the_service_role_works_but_rewrites_nothing(
+    ledger_database: str, database: Database
+) -> None:
+    role = "service_" + urlsplit(ledger_database).path.removeprefix("/test_")
+    grants = files("adapters.postgres").joinpath("service_role.sql").read_text()
+    async with database.connection() as connection:
+        await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'service'")
+        await connection.execute(grants.replace(':"role"', role))
+    parts = urlsplit(ledger_database)
+    url = parts._replace(netloc=f"{role}:service@{parts.hostname}:{parts.port}").geturl()
+    async with open_database(url) as restricted, PostgresLedger(restricted) as ledger:
+        stream = await create(ledger)
+        await ledger.record("r", CONTEXT, [draft(stream, {1: 1})])
+        await ledger.record("d", CONTEXT, [draft(stream, {1: None})])
+        for statement in (
+            "UPDATE events SET version = 9",
+            "DELETE FROM events",
+            "TRUNCATE events",
+            "INSERT INTO events SELECT * FROM events",
+            "UPDATE tip SET position = 0",
+            "DELETE FROM commands",
+            "UPDATE streams SET version = 0",
+            "DELETE FROM objects",
+        ):
+            with pytest.raises(Rejected, match="permission denied"):
+                async with restricted.connection() as connection:
+                    await connection.execute(statement)
+
+
+async def test_errors_name_the_database_and_never_the_password(ledger_database: str) -> None:
+    parts = urlsplit(ledger_database)
+    name = f"{parts.hostname}:{parts.port}{parts.path}"
+    wrong = parts._replace(netloc=f"ledger:wrongpass@{parts.hostname}:{parts.port}").geturl()
+    nowhere = parts._replace(netloc=f"ledger:wrongpass@{parts.hostname}:1").geturl()
+    for url in (wrong, nowhere):
+        with pytest.raises(Unavailable) as caught:
+            async with open_database(url):
+                pass
+        assert "wrongpass" not in str(caught.value)
+        assert f"{parts.hostname}:" in str(caught.value)
+    async with open_database(ledger_database) as database:
+        with pytest.raises(LedgerError, match=name):
+            async with database.connection() as connection:
+                await connection.execute("SELECT 1 / 0")
+        with pytest.raises(ConnectionLost, match=name):
+            async with database.connection() as connection:
+                await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_a_database_without_tables_says_what_to_do(empty_database: str) -> None:
+    async with open_database(empty_database) as database, PostgresLedger(database) as ledger:
+        with pytest.raises(Unavailable, match="run `db upgrade`"):
+            await ledger.head()
