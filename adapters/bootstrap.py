@@ -152,12 +152,7 @@ def with_endpoints(settings: Settings) -> Settings:
 def _kafka_settings(settings: Settings, *, embedded: bool) -> KafkaSettings:
     """How to reach the broker; the embedded one needs its own way, see `docs/adr`."""
     if embedded:
-        return KafkaSettings(
-            bootstrap=settings.kafka_bootstrap or "",
-            idempotent=False,
-            fetch_max_wait_ms=5,
-            replication_factor=1,
-        )
+        return KafkaSettings.embedded(settings.kafka_bootstrap or "")
     make = partial(KafkaSettings, bootstrap=settings.kafka_bootstrap or "")
     if settings.kafka_sasl_mechanism:
         make = partial(make, sasl_mechanism=settings.kafka_sasl_mechanism)

@@ -1,6 +1,7 @@
 """Logs of processes: an event name and its fields, one line each, on standard error."""
 
 import logging
+from pathlib import Path
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -17,11 +18,16 @@ class FieldsFormatter(logging.Formatter):
         return super().formatMessage(record) + "".join(fields)
 
 
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Log everything of ours, and what goes wrong in the Kafka client."""
-    handler = logging.StreamHandler()
+def log_to(file: Path | None, level: int) -> None:
+    """Log everything of ours, and what goes wrong in the Kafka client.
+
+    Args:
+        file: where to append; None for standard error.
+        level: as `logging` has it.
+    """
+    handler = logging.StreamHandler() if file is None else logging.FileHandler(file)
     handler.setFormatter(FieldsFormatter())
-    logging.basicConfig(level=level, handlers=[handler])
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     # The client tells each step of joining a group, and calls it an error that a topic which is
     # about to be created is not there yet.
     logging.getLogger("aiokafka").setLevel(logging.WARNING)

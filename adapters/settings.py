@@ -22,6 +22,7 @@ PREFIX = "MIGRATION_LEDGER_"
 FILE = "migration-ledger.toml"
 SERVERS = ("database", "kafka", "qdrant")
 """What is embedded unless it is configured: all three together, or those that `embed` names."""
+LAST_PORT = 65535
 
 KNOWN = {
     "data_dir": "folder of the embedded servers, objects and logs",
@@ -37,6 +38,8 @@ KNOWN = {
     "objects_url": "object storage: file:///…, s3://…, gs://…, az://…",
     "embed": "servers to embed although others are configured: database, kafka, qdrant",
     "actor": "who you are, as recorded with what you do",
+    "http_host": "address that the HTTP API listens on",
+    "http_port": "port that the HTTP API listens on",
 }
 """Every setting and what it is; environment variables are `MIGRATION_LEDGER_` and the name."""
 
@@ -63,6 +66,8 @@ class Settings:
         connections: application databases by name: URL.
         stores: vector stores by name.
         embedders: embedding models by name: folder of a fitted model.
+        http_host: address that the HTTP API listens on.
+        http_port: its port.
         source: the settings file that was read, or None.
     """
 
@@ -81,6 +86,8 @@ class Settings:
     connections: Mapping[str, str] = field(default_factory=dict, repr=False)
     stores: Mapping[str, StoreConnection] = field(default_factory=dict)
     embedders: Mapping[str, str] = field(default_factory=dict)
+    http_host: str = "127.0.0.1"
+    http_port: int = 8080
     source: Path | None = None
 
     @property
@@ -125,6 +132,8 @@ def load_settings(
     ):
         if name in embed:
             values.pop(key, None)
+    if "http_port" in values:
+        values["http_port"] = _port(values["http_port"])
     data_dir = Path(values.pop("data_dir", None) or _default_data_dir()).expanduser().resolve()
     return Settings(
         data_dir=data_dir,
@@ -188,6 +197,12 @@ def _refuse_forgotten(values: Mapping[str, Any], embed: set[str]) -> None:
             f"set {'them' if len(missing) > 1 else 'it'} too, or say --embed "
             f"{','.join(sorted(missing))} to use an embedded server there"
         )
+
+
+def _port(text: str | int) -> int:
+    if not str(text).isdecimal() or not 0 <= int(text) <= LAST_PORT:
+        raise Rejected(f"http_port is {text!r}, not a port from 0 to {LAST_PORT}")
+    return int(text)
 
 
 def _default_data_dir() -> str:

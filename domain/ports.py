@@ -245,6 +245,9 @@ class FlowRanges(Protocol):
     async def put_back(self, claim: RangeClaim, error: str) -> None:
         """Give a range back, with the reason, so that it is tried again."""
 
+    async def retry(self, flow: UUID) -> None:
+        """Let the failed ranges of a flow be tried at once, as if they had not failed."""
+
     async def remaining(self, flow: UUID | None = None) -> int:
         """How many ranges of a flow, or of all flows, are not finished."""
 

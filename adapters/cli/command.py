@@ -2,22 +2,28 @@
 
 import asyncio
 import inspect
+import logging
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
+from tempfile import NamedTemporaryFile
 from typing import Annotated, Any, NoReturn
 
 import orjson
 import typer
 from rich.console import Console
 
+from adapters.logs import log_to
 from adapters.settings import KNOWN, Settings, load_settings
 from domain.model.aggregate import Context
 from domain.model.errors import InvalidSpec, LedgerError, PlanStale, Rejected, Unavailable
 
 FAILED, MISUSED, UNREACHABLE, WAITS = 1, 2, 3, 4
 INTERRUPTED = 130
+PIPED_WIDTH = 120
+"""Columns of tables that go to a file or another program."""
 
 Json = Annotated[
     bool, typer.Option("--json", help="Write JSON to standard output, one object a line.")
@@ -45,6 +51,8 @@ class Cli:
 
     def __post_init__(self) -> None:
         self.console = Console(stderr=self.json, highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = PIPED_WIDTH
 
     def emit(self, document: Any) -> None:
         """Write a line of JSON to standard output."""
@@ -116,6 +124,7 @@ def _flag(name: str) -> inspect.Parameter:
 def _run(
     function: Command, flags: Mapping[str, str | None], values: Mapping[str, Any], *, json: bool
 ) -> int:
+    log_to(None, logging.WARNING)
     try:
         cli = Cli(load_settings(flags), json)
         return asyncio.run(_awaited(function(cli, **values))) or 0
@@ -124,6 +133,21 @@ def _run(
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; what was recorded goes on under its workers")
         return INTERRUPTED
+    except Exception as error:  # noqa: BLE001  # a defect of ours: no stack trace at a user
+        return _report_defect(error)
+
+
+def _report_defect(error: Exception) -> int:
+    """Keep the stack trace of a defect in a file, and say where it is."""
+    with NamedTemporaryFile(
+        "w", prefix="migration-ledger-", suffix=".log", delete=False, encoding="utf-8"
+    ) as file:
+        traceback.print_exception(error, file=file)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        f"[red]defect:[/red] {type(error).__name__}. This should not happen; the details are in "
+        f"{file.name}. What was recorded is safe: try again, and report it."
+    )
+    return FAILED
 
 
 async def _awaited(work: Awaitable[int | None]) -> int | None:

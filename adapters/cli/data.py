@@ -66,7 +66,7 @@ async def show_collection(cli: Cli, name: Name, *, store: Store = DEFAULT) -> No
         described = await service.stores.store(store).describe(physical)
     if described is None and not known:
         raise NotFound(f"neither the ledger nor store {store!r} has a collection {name!r}")
-    document = {
+    document: dict[str, Any] = {
         "name": name,
         "physical": physical,
         "generations": [{**_document(status, shown)} for status in known],
@@ -131,7 +131,7 @@ async def search(
             limit=limit,
             match={source_field: source} if source else None,
         )
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "score": round(hit.score, 4),
             "collection": hit.collection,

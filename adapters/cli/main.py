@@ -2,7 +2,7 @@
 
 import typer
 
-from adapters.cli import data, migrations, servers
+from adapters.cli import data, migrations, servers, views
 from adapters.cli.command import register
 from adapters.cli.demo.story import demo
 
@@ -14,14 +14,16 @@ app = typer.Typer(
     add_completion=False,
 )
 migration = typer.Typer(help="List, show and cancel migrations.", no_args_is_help=True)
-collection = typer.Typer(help="List and show collections.", no_args_is_help=True)
+collection = typer.Typer(help="List, show and adopt collections.", no_args_is_help=True)
 dead_letter = typer.Typer(help="Changes that a store refused.", no_args_is_help=True)
+projection = typer.Typer(help="Read models.", no_args_is_help=True)
 database = typer.Typer(help="The ledger's database.", no_args_is_help=True)
 
 for group, name in (
     (migration, "migration"),
     (collection, "collection"),
     (dead_letter, "dead-letter"),
+    (projection, "projection"),
     (database, "db"),
 ):
     app.add_typer(group, name=name)
@@ -42,9 +44,12 @@ for group, name, function in (
     (migration, "cancel", migrations.cancel),
     (collection, "list", data.list_collections),
     (collection, "show", data.show_collection),
+    (collection, "adopt", migrations.adopt),
     (dead_letter, "list", data.list_dead_letters),
     (dead_letter, "retry", data.retry),
     (dead_letter, "skip", data.skip),
+    (projection, "list", views.list_projections),
+    (projection, "rebuild", views.rebuild_projection),
     (database, "upgrade", servers.db_upgrade),
 ):
     register(group, name, function)

@@ -1,12 +1,13 @@
 """Commands that plan migrations, run them, watch them and take them back."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from adapters.bootstrap import Service, open_service
+from adapters.bootstrap import DEFAULT, Service, open_service
 from adapters.cli.command import FAILED, Cli, Reason, Yes
 from adapters.cli.following import describe, follow, observe
 from adapters.cli.specs import read_spec
@@ -35,6 +36,8 @@ Skip = Annotated[
     bool, typer.Option("--skip-invalid", help="Leave malformed sources out, migrate the others.")
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="Start it and return.")]
+UUID_SHAPE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
 LogFile = Annotated[
     Path | None, typer.Option(help="Log file; by default one below the data directory.")
 ]
@@ -99,29 +102,43 @@ async def apply(
     """Run exactly the recorded plan and wait for its end; once done, the same does nothing."""
     async with open_service(cli.settings) as service:
         migration = await _target(cli, service, target, skip_invalid=skip_invalid)
-        if migration.state is State.COMPLETED:
-            return await _already_done(cli, service, migration)
-        if migration.state in {State.PLANNED, State.FAILED}:
-            if not cli.json:
-                show_plan(cli.console, migration.plan, title=migration.name)
-            cli.confirm("Apply this plan?", yes=yes)
-            context = cli.context(reason or migration.spec["reason"])
-            migration = await start_migration(service.tools, migration, context)
-        if detach:
-            _say(cli, {"id": str(migration.id), "state": migration.state})
-            return 0
-        log = log_file or _log(cli, migration)
-        return await follow(cli, service, migration, log=log, wanted=State.COMPLETED)
+        return await _run(
+            cli, service, migration, yes=yes, reason=reason, detach=detach, log_file=log_file
+        )
+
+
+async def _run(
+    cli: Cli,
+    service: Service,
+    migration: Migration,
+    *,
+    yes: bool,
+    reason: str,
+    detach: bool = False,
+    log_file: Path | None = None,
+) -> int:
+    if migration.state is State.COMPLETED:
+        return await _already_done(cli, service, migration)
+    if migration.state in {State.PLANNED, State.FAILED}:
+        if not cli.json:
+            show_plan(cli.console, migration.plan, title=migration.name)
+        cli.confirm("Apply this plan?", yes=yes)
+        context = cli.context(reason or migration.spec["reason"])
+        migration = await start_migration(service.tools, migration, context)
+    if detach:
+        _say(cli, {"id": str(migration.id), "state": migration.state})
+        return 0
+    log = log_file or _log(cli, migration)
+    return await follow(cli, service, migration, log=log, wanted=State.COMPLETED)
 
 
 async def _target(cli: Cli, service: Service, target: str, *, skip_invalid: bool) -> Migration:
     found = await migration_named(service.tools, target)
     if found is not None:
         return found
-    path = Path(target)
-    if not path.exists():
-        raise NotFound(f"{target!r} is neither the id of a migration nor a spec file")
-    planned = await _planned(cli, service, path, record=True, skip_invalid=skip_invalid)
+    if UUID_SHAPE.fullmatch(target):
+        raise NotFound(f"there is no migration {target}; see `migration list`")
+    planned = await _planned(cli, service, Path(target), record=True, skip_invalid=skip_invalid)
     return planned.migration
 
 
@@ -177,6 +194,30 @@ async def roll_back(
         wanted = State.CANCELLED if asked.cancelled else State.ROLLED_BACK
         log = log_file or _log(cli, found)
         return await follow(cli, service, asked, log=log, wanted=wanted)
+
+
+async def adopt(
+    cli: Cli,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Physical collection.")],
+    *,
+    store: Annotated[str, typer.Option(help="Vector store connection.")] = DEFAULT,
+    yes: Yes = False,
+    reason: Reason = "",
+) -> int:
+    """Let the ledger know every point of a collection; the same as the recipe adopt-collections."""
+    if not reason:
+        raise Rejected("adopting needs --reason, which is recorded")
+    spec = {
+        "version": 1,
+        "name": f"adopt {name}",
+        "recipe": "adopt-collections",
+        "reason": reason,
+        "store": store,
+        "collections": [name],
+    }
+    async with open_service(cli.settings) as service:
+        planned = await plan_migration(service.tools, spec, cli.context(reason))
+        return await _run(cli, service, planned.migration, yes=yes, reason=reason)
 
 
 async def cancel(cli: Cli, migration: Id, *, yes: Yes = False, reason: Reason = "") -> int:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -11,90 +10,31 @@ import typer
 from adapters.bootstrap import DEFAULT, Service, open_service, with_endpoints
 from adapters.cli.command import FAILED, UNREACHABLE, Cli
 from adapters.cli.roles import ROLES, chosen_roles, run_roles
+from adapters.cli.stack import running_stack
 from adapters.cli.tables import rows
-from adapters.logs import log_to_stderr
-from adapters.embedded.endpoints import ROLES as SERVER_NAMES
-from adapters.embedded.process import ProcessSpec
-from adapters.embedded.stack import start_servers
-from adapters.embedded.supervisor import Supervisor
+from adapters.embedded import broker
+from adapters.logs import log_to
 from adapters.postgres.connection import open_database
 from adapters.postgres.schema import pending_sql, upgrade
 from adapters.settings import Settings
 from domain.model.errors import LedgerError, Unavailable
 
 CHECK_SECONDS = 5.0
-WORKER_STOP_SECONDS = 20.0
-READY_SECONDS = 60.0
+
+ALL_ROLES = ",".join(ROLES)
 
 RolesOption = Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(ROLES)}.")]
 
 
-class Stack:
-    """The embedded servers and all workers, as children of this process."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.supervisor = Supervisor(settings.data_dir)
-
-    async def __aenter__(self) -> "Stack":
-        """Start the servers, bring the schema up to date, and start the workers.
-
-        Raises:
-            Unavailable: something did not start.
-            Rejected: another stack runs in this data directory.
-        """
-        await self.supervisor.__aenter__()
-        try:
-            names = {SERVER_NAMES[role] for role in self.settings.embedded}
-            if names:
-                await start_servers(self.supervisor, names)
-            self.settings = with_endpoints(self.settings)
-            async with open_database(self.settings.database_url or "") as database:
-                await upgrade(database)
-            async with asyncio.TaskGroup() as group:
-                for role in ROLES:
-                    group.create_task(self.start_worker(role))
-                group.create_task(self._start_api())
-        except BaseException:
-            await self.supervisor.__aexit__(*sys.exc_info())
-            raise
-        return self
-
-    async def __aexit__(self, *failure: Any) -> None:
-        """Stop the workers, then the servers."""
-        await self.supervisor.__aexit__(*failure)
-
-    async def start_worker(self, role: str) -> None:
-        """Start one worker process; it is started again when it dies."""
-        await self._start(
-            f"worker-{role}", "adapters.cli", "worker", "--roles", role, *self._where()
-        )
-
-    async def _start_api(self) -> None:
-        await self._start("api", "adapters.http", *self._where())
-
-    async def _start(self, name: str, module: str, *arguments: str) -> None:
-        await self.supervisor.start(
-            ProcessSpec(
-                name=name,
-                argv=(sys.executable, "-m", module, *arguments),
-                log_path=self.supervisor.log_path(name),
-                stop_timeout=WORKER_STOP_SECONDS,
-            )
-        )
-
-    def _where(self) -> tuple[str, str]:
-        return "--data-dir", str(self.settings.data_dir)
-
-
 async def up(cli: Cli) -> None:
     """Run the servers that are not configured, all workers and the HTTP API, until ctrl-C."""
+    log_to(None, logging.INFO)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with Stack(cli.settings) as stack:
-        found = await examine(stack.settings, embedded=cli.settings.embedded)
+    async with running_stack(cli.settings):
+        found = await examine(cli.settings)
         if cli.json:
             cli.emit(found)
         else:
@@ -106,7 +46,7 @@ async def up(cli: Cli) -> None:
 
 async def doctor(cli: Cli) -> int:
     """Say what can be reached, in which version, and who works and how far behind they are."""
-    found = await examine(cli.settings, embedded=cli.settings.embedded)
+    found = await examine(cli.settings)
     if cli.json:
         cli.emit(found)
     else:
@@ -117,12 +57,13 @@ async def doctor(cli: Cli) -> int:
     return 0 if all(role["workers"] for role in found["roles"].values()) else FAILED
 
 
-async def examine(settings: Settings, *, embedded: frozenset[str]) -> dict[str, Any]:
+async def examine(settings: Settings) -> dict[str, Any]:
     """The state of every dependency and role, as `doctor --json` gives it."""
     found: dict[str, Any] = {}
+    embedded = settings.embedded
     try:
-        settings = with_endpoints(settings)
         async with open_service(settings) as service:
+            settings = service.settings
             found["database"] = await _checked(_database_version(service))
             found["kafka"] = await _checked(_kafka_version(service))
             found["qdrant"] = await _checked(service.stores.store(DEFAULT).version())
@@ -144,6 +85,11 @@ async def examine(settings: Settings, *, embedded: frozenset[str]) -> dict[str, 
         if not is_embedded and name == "database" and url:
             found[name]["url"] = _without_password(url)
     return found
+
+
+def _shown(name: str, url: str | None) -> str:
+    """A URL for people: `doctor --json` gives the password of an embedded database, this not."""
+    return _without_password(url) if url and name == "database" else url or "-"
 
 
 def _without_password(url: str) -> str:
@@ -168,11 +114,11 @@ async def _database_version(service: Service) -> str:
         return str(await connection.fetchval("SHOW server_version"))
 
 
-async def _kafka_version(service: Service) -> str:
+async def _kafka_version(service: Service) -> str | None:
+    """The embedded broker's version; the protocol does not tell that of another."""
     async with service.publisher() as publisher:
-        offsets = await publisher.end_offsets()
-    topics = sorted({topic for topic, _ in offsets})
-    return f"{len(topics)} topics, {len(offsets)} partitions"
+        await publisher.end_offsets()
+    return await broker.version() if "kafka" in service.embedded else None
 
 
 async def _objects_version(service: Service) -> str:
@@ -211,8 +157,8 @@ def show_examination(cli: Cli, found: dict[str, Any]) -> None:
             "server": name,
             "reachable": found[name]["reachable"],
             "embedded": found[name]["embedded"],
-            "version": found[name]["version"] or found[name].get("error"),
-            "url": _without_password(found[name]["url"] or "-"),
+            "version": found[name].get("error") or found[name]["version"],
+            "url": _shown(name, found[name]["url"]),
         }
         for name in ("database", "kafka", "qdrant", "objects")
     ]
@@ -224,10 +170,10 @@ def show_examination(cli: Cli, found: dict[str, Any]) -> None:
     rows(cli.console, ["role", "workers", "lag"], roles)
 
 
-async def worker(cli: Cli, *, roles: RolesOption = ",".join(ROLES)) -> None:
+async def worker(cli: Cli, *, roles: RolesOption = ALL_ROLES) -> None:
     """Run worker roles in this process until SIGTERM, which lets them finish what is under way."""
     chosen = chosen_roles(roles)
-    log_to_stderr()
+    log_to(None, logging.INFO)
     while True:
         try:
             async with open_service(cli.settings) as service:

@@ -6,6 +6,7 @@ stopped in reverse order when the supervisor is left; and when we are killed, th
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -141,6 +142,26 @@ class Supervisor:
             await child.kill()
         if child.exit_status != 0:
             raise _ended(child)
+
+    async def stop(self, names: Collection[str]) -> None:
+        """Stop some children side by side, and leave the others running.
+
+        A cancellation meanwhile leaves those that have not ended to `stop_all`.
+        """
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                monitor = self._monitors.pop(name, None)
+                if monitor is not None:
+                    monitor.cancel()
+                if name in self._children:
+                    group.create_task(self._stop_one(name))
+
+    async def _stop_one(self, name: str) -> None:
+        child = self._children[name]
+        if await child.stop():
+            _log.warning("process_killed", extra={"child": name})
+        del self._children[name]
+        _log.info("process_stopped", extra={"child": name, "exit_status": child.exit_status})
 
     async def stop_all(self) -> None:
         """Stops all children, the last started first; kills those that do not end in time.

@@ -3,12 +3,9 @@
 import re
 from uuid import uuid4
 
-from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from adapters.http.problems import problem
 
 BODY_LIMIT = 1024 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,200}")
@@ -47,17 +44,6 @@ class Envelope:
                 answered.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._limit:
-            refusal = problem(
-                Request(scope),
-                _TOO_LARGE,
-                "content-too-large",
-                "Content Too Large",
-                self._refusal(),
-            )
-            await refusal(scope, receive, named)
-            return
         await self._app(scope, self._limited(receive), named)
 
     def _limited(self, receive: Receive) -> Receive:
@@ -68,10 +54,7 @@ class Envelope:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._limit:
-                raise HTTPException(_TOO_LARGE, self._refusal())
+                raise HTTPException(_TOO_LARGE, f"a request body has {self._limit} bytes at most")
             return message
 
         return limited
-
-    def _refusal(self) -> str:
-        return f"a request body has {self._limit} bytes at most"

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from adapters.http.json import OrjsonResponse
+from adapters.http.answers import OrjsonResponse
 from domain.model.errors import (
     Conflict,
     Corrupt,
@@ -28,6 +28,9 @@ logger = logging.getLogger("migration_ledger.http")
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
+
+RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""Phrases of RFC 9110 where Python's depend on its version."""
 
 KINDS: tuple[tuple[type[LedgerError], HTTPStatus, str, str], ...] = (
     (InvalidSpec, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-spec", "The spec cannot be planned"),
@@ -105,11 +108,10 @@ def problem(
 
 
 async def _ledger_error(request: Request, error: Exception) -> Response:
-    for kind, status, name, title in KINDS:
-        if isinstance(error, kind):
-            break
-    else:
+    known = next((kind for kind in KINDS if isinstance(error, kind[0])), None)
+    if known is None:
         return await _unexpected(request, error)
+    _, status, name, title = known
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.warning(
             "request_failed",
@@ -151,7 +153,7 @@ async def _invalid_request(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return await _unexpected(request, error)
-    title = HTTPStatus(error.status_code).phrase
+    title = _phrase(error.status_code)
     kind = title.lower().replace(" ", "-")
     answer = problem(request, error.status_code, kind, title, str(error.detail))
     answer.headers.update(error.headers or {})
@@ -159,9 +161,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    logger.error(
-        "request_failed", exc_info=error, extra={"path": request.url.path, **_of(request)}
-    )
+    logger.error("request_failed", exc_info=error, extra={"path": request.url.path, **_of(request)})
     return problem(
         request,
         HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -175,6 +175,10 @@ def _of(request: Request) -> dict[str, str]:
     return {"request_id": request.state.request_id}
 
 
+def _phrase(status: int) -> str:
+    return RENAMED.get(status, HTTPStatus(status).phrase)
+
+
 def handle_problems(app: FastAPI) -> None:
     """Let every error of an application be answered with problem details."""
     app.add_exception_handler(LedgerError, _ledger_error)
@@ -186,6 +190,4 @@ def handle_problems(app: FastAPI) -> None:
 
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of routes that answer with these statuses when something is wrong."""
-    return {
-        status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in statuses
-    }
+    return {status: {"model": Problem, "description": _phrase(status)} for status in statuses}

@@ -39,6 +39,8 @@ _LOST = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    # What the driver says when the server ends a connection between two messages.
+    asyncpg.InternalClientError,
     ConnectionError,
 )
 _BUSY = (
@@ -121,14 +123,18 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Any]:
-        """A connection of its own, for what lives as long as a session: LISTEN, session locks."""
+    async def session(self, purpose: str) -> AsyncIterator[Any]:
+        """A connection of its own, for what lives as long as a session: LISTEN, session locks.
+
+        Args:
+            purpose: what the server's list of connections says it is for.
+        """
         with translated(self.where):
             connection = await asyncpg.connect(
                 self._url,
                 timeout=_CONNECT_TIMEOUT,
                 command_timeout=_COMMAND_TIMEOUT,
-                server_settings=_SETTINGS,
+                server_settings={**_SETTINGS, "application_name": f"migration-ledger {purpose}"},
             )
             try:
                 yield connection

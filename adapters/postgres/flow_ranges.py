@@ -62,6 +62,15 @@ UPDATE flow_ranges SET
 WHERE flow = $1 AND number = $2 AND attempt = $3
 """
 
+# Forget the failures of the ranges of a flow; those that nobody works on are free at once.
+_RETRY = """
+UPDATE flow_ranges SET
+    failures = 0,
+    error = NULL,
+    free_at = CASE WHEN holder IS NULL THEN clock_timestamp() ELSE free_at END
+WHERE flow = $1 AND failures > 0
+"""
+
 # How many ranges of a flow are in the queue.
 _REMAINING = "SELECT count(*) FROM flow_ranges WHERE $1::uuid IS NULL OR flow = $1"
 
@@ -141,6 +150,11 @@ class PostgresFlowRanges:
                 self._retry_delay,
                 self._retry_delay_limit,
             )
+
+    async def retry(self, flow: UUID) -> None:
+        """Let the failed ranges of a flow be tried at once, as if they had not failed."""
+        async with self._database.connection() as connection:
+            await connection.execute(_RETRY, flow)
 
     async def remaining(self, flow: UUID | None = None) -> int:
         """How many ranges of a flow, or of all flows, are not finished."""

@@ -42,7 +42,7 @@ class PostgresLeaders:
         Raises:
             Conflict: the connection ended inside the block, and the leadership with it.
         """
-        async with self._database.session() as connection:
+        async with self._database.session(f"leader {name}") as connection:
             await _win(connection, name)
             with _until_lost(connection, name):
                 yield Leadership(name, await connection.fetchval(_WON, name, holder))

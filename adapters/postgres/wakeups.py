@@ -82,7 +82,7 @@ class Wakeups:
 
     async def _hear(self) -> None:
         """Listen until the connection ends."""
-        async with self._database.session() as connection:
+        async with self._database.session("listener") as connection:
             ended = asyncio.Event()
             connection.add_termination_listener(lambda _: ended.set())
             await connection.add_listener(_CHANNEL, self._heard)

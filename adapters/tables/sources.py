@@ -74,8 +74,8 @@ class PostgresSourceTable:
         return [
             SourceRow(
                 id=row["id"],
-                title=row["title"],
-                types=_types(row["types"]),
+                title=row["title"] or "",
+                types=_types(row["id"], row["types"]),
                 names=_names(row["names"]),
                 raw_names=row["names"],
             )
@@ -149,10 +149,12 @@ def _quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def _types(text: str | None) -> tuple[str, ...]:
+def _types(source: str, text: str | None) -> tuple[str, ...]:
     types = orjson.loads(text) if text is not None else []
     if not isinstance(types, list):
-        raise Rejected(f"enabled_collections holds {text}, not a list of collection types")
+        raise Rejected(
+            f"source {source} has enabled_collections {text}, not a list of collection types"
+        )
     return tuple(str(kind) for kind in types)
 
 

@@ -133,6 +133,7 @@ class Migration(LedgerAggregate):
 
         def apply(self, aggregate: "Migration") -> None:
             aggregate.state = State.ROLLING_BACK
+            aggregate.undoing = True
             aggregate.cancelled = self.cancelled
 
     class StepCompensated(LedgerAggregate.Event):
@@ -192,6 +193,7 @@ class Migration(LedgerAggregate):
         self.plan = Plan.from_json(plan)
         self.plan_hash = plan_hash
         self.state = State.PLANNED
+        self.undoing = False
         self.cancelled = False
         self.error: str | None = None
         self.started: list[str] = []
@@ -230,31 +232,53 @@ class Migration(LedgerAggregate):
         """
         if plan_hash != self.plan_hash:
             raise Rejected(f"migration {self.id} has plan {self.plan_hash}, not {plan_hash}")
-        if self.compensated or self.state not in {State.PLANNED, State.FAILED}:
+        if self.undoing or self.state not in {State.PLANNED, State.FAILED}:
             raise Rejected(f"migration {self.id} is {self.state}; it cannot be applied")
         self.trigger_event(self.Started, plan_hash=plan_hash)
 
     def start_step(self, step: Step) -> None:
-        """Begin a step; a step that has begun before goes on."""
+        """Begin the next step; a step that has begun before goes on.
+
+        Raises:
+            Rejected: the migration is not running, or another step is next.
+        """
+        self._expect(State.RUNNING)
+        self._expect_next(step, self.next_step)
         if step.id not in self.started:
             self.trigger_event(self.StepStarted, step=step.id, phase=step.phase.value)
 
     def complete_step(self, step: Step, result: dict[str, Any]) -> None:
-        """Note what a step really did."""
+        """Note what the step that began last really did.
+
+        Raises:
+            Rejected: the migration is not running, or the step is not the one that began.
+        """
         self._expect(State.RUNNING)
+        self._expect_next(step, self.next_step if step.id in self.started else None)
         self.trigger_event(self.StepCompleted, step=step.id, result=result)
 
     def fail_step(self, step: Step, category: str, error: str) -> None:
-        """Stop at a step, forward or back."""
+        """Stop at a step, forward or back.
+
+        Raises:
+            Rejected: the migration is settled, and no step is under way.
+        """
         if self.state is State.ROLLING_BACK:
             event: type[LedgerAggregate.Event] = self.RollbackFailed
         else:
+            self._expect(State.RUNNING)
             event = self.StepFailed
         self.trigger_event(event, step=step.id, category=category, error=error)
 
     def complete(self, statistics: dict[str, Any]) -> None:
-        """Note that every step is done."""
+        """Note that every step is done.
+
+        Raises:
+            Rejected: the migration is not running, or a step is missing.
+        """
         self._expect(State.RUNNING)
+        if self.next_step is not None:
+            raise Rejected(f"migration {self.id} has still to run step {self.next_step.id!r}")
         self.trigger_event(self.Completed, statistics=statistics)
 
     def request_rollback(self) -> None:
@@ -267,7 +291,9 @@ class Migration(LedgerAggregate):
             return
         if self.state is State.PLANNED:
             raise Rejected(f"migration {self.id} was only planned; there is nothing to roll back")
-        self.trigger_event(self.RollbackRequested, cancelled=self.state is State.RUNNING)
+        self.trigger_event(
+            self.RollbackRequested, cancelled=self.cancelled or self.state is State.RUNNING
+        )
 
     def cancel(self) -> None:
         """Give up a migration that is not over: what it did is undone.
@@ -282,15 +308,32 @@ class Migration(LedgerAggregate):
         self.trigger_event(self.RollbackRequested, cancelled=True)
 
     def compensate_step(self, step: Step, result: dict[str, Any]) -> None:
-        """Note what a compensation did."""
+        """Note what the next compensation did.
+
+        Raises:
+            Rejected: the migration is not rolling back, or another compensation is next.
+        """
         self._expect(State.ROLLING_BACK)
+        self._expect_next(step, self.next_compensation)
         self.trigger_event(self.StepCompensated, step=step.id, result=result)
 
     def finish_rollback(self) -> None:
-        """Note that everything is undone."""
+        """Note that everything is undone.
+
+        Raises:
+            Rejected: the migration is not rolling back, or a compensation is missing.
+        """
         self._expect(State.ROLLING_BACK)
+        if self.next_compensation is not None:
+            raise Rejected(
+                f"migration {self.id} has still to undo step {self.next_compensation.id!r}"
+            )
         self.trigger_event(self.RolledBack)
 
     def _expect(self, state: State) -> None:
         if self.state is not state:
             raise Rejected(f"migration {self.id} is {self.state}, not {state}")
+
+    def _expect_next(self, step: Step, expected: Step | None) -> None:
+        if expected is None or step.id != expected.id:
+            raise Rejected(f"migration {self.id} is not at step {step.id!r}")

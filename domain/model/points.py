@@ -89,15 +89,18 @@ def _refuse_unstorable(value: Any, path: str) -> None:
     elif isinstance(value, Sequence):
         for index, inner in enumerate(value):
             _refuse_unstorable(inner, f"{path}[{index}]")
+    else:
+        raise InvalidPoint(f"{path}: {type(value).__name__} is not JSON")
 
 
 def encode_dense(vector: npt.ArrayLike) -> bytes:
     """The bytes of a dense `(dimension,)` or a multi `(count, dimension)` vector.
 
     Raises:
-        InvalidPoint: NaN or infinity.
+        InvalidPoint: NaN, infinity, or a number beyond float32.
     """
-    array = np.ascontiguousarray(vector, dtype=FLOAT32)
+    with np.errstate(over="ignore"):  # becomes infinity, which is refused
+        array = np.ascontiguousarray(vector, dtype=FLOAT32)
     if not np.isfinite(array).all():
         raise InvalidPoint("vector has NaN or infinity")
     return array.tobytes()
@@ -110,7 +113,8 @@ def encode_sparse(indices: npt.ArrayLike, values: npt.ArrayLike) -> bytes:
         InvalidPoint: NaN or infinity, repeated indices, or lengths that differ.
     """
     index_array = np.asarray(indices, dtype=UINT32)
-    value_array = np.asarray(values, dtype=FLOAT32)
+    with np.errstate(over="ignore"):  # becomes infinity, which is refused
+        value_array = np.asarray(values, dtype=FLOAT32)
     if index_array.shape != value_array.shape:
         raise InvalidPoint(f"{index_array.size} indices for {value_array.size} values")
     order = np.argsort(index_array, kind="stable")

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from domain.model.errors import InvalidSpec
 
-_CREDENTIALS_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 _SECRET_KEYS = {"password", "passwd", "api_key", "apikey", "token", "secret", "dsn"}
+_CREDENTIALS_IN_URL = re.compile(
+    rf"://[^/\s:@]*:[^/\s@]+@|://\S*[?&](?:{'|'.join(sorted(_SECRET_KEYS))})=", re.IGNORECASE
+)
 _WAY_OUT = (
     "and specs are recorded; name a connection and put its URL into migration-ledger.toml "
     "or an environment variable"
@@ -55,6 +57,7 @@ def refuse_credentials(document: Any, path: str = "spec") -> None:
     """
     if isinstance(document, Mapping):
         for key, value in document.items():
+            refuse_credentials(str(key), f"a key of {path}")
             if str(key).lower() in _SECRET_KEYS:
                 raise InvalidSpec((f"{path}.{key} looks like a credential, {_WAY_OUT}",))
             refuse_credentials(value, f"{path}.{key}")

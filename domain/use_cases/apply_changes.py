@@ -8,6 +8,7 @@ the broker told.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -25,9 +26,12 @@ APPLIER = Actor("applier", "service")
 LEASE_SECONDS = 6.0
 CALL_DEADLINE = 5.0
 POLL_SECONDS = 2.0
+ACQUIRE_SECONDS = 0.2
 WINDOW = 64
 """Events that a lane reads and applies at a time."""
 LONGEST_PAUSE = 5.0
+POISON = (Rejected, Corrupt)
+"""What makes a change a dead letter: the store refuses it, or its body is missing or altered."""
 
 
 class Delivered(Protocol):
@@ -71,16 +75,21 @@ class Applier(Generic[D]):
     async def run(self, stop: asyncio.Event) -> None:
         """Fetch, apply and acknowledge; a clean stop gives all leases back."""
         async with asyncio.TaskGroup() as group:
-            background = [
-                group.create_task(self._renew()),
-                group.create_task(self._poll(group)),
-            ]
+            renewing = group.create_task(self._renew())
+            polling = group.create_task(self._poll(group))
             while not stop.is_set():
                 for change in await self._deliveries.fetch():
                     self._lane(change.stream, group).deliver(change)
-            for task in [*background, *(lane.task for lane in self._lanes.values())]:
-                task.cancel()
-        await self._tools.applications.release(self._holder)
+            polling.cancel()
+            # A call that is cancelled may reach the store late, and a lease that is given back has
+            # no grace: so what is under way is finished.
+            for lane in self._lanes.values():
+                lane.close()
+            for lane in self._lanes.values():
+                await lane.task
+            renewing.cancel()
+        if not any(lane.unverified for lane in self._lanes.values()):
+            await self._tools.applications.release(self._holder)
 
     @property
     def lanes(self) -> int:
@@ -123,7 +132,12 @@ class Applier(Generic[D]):
 
 
 class _Lane(Generic[D]):
-    """The queue of one generation."""
+    """The queue of one generation.
+
+    Attributes:
+        task: that runs it.
+        unverified: a former holder's lease ran out, and its last writes are still to be verified.
+    """
 
     task: asyncio.Task[None]
 
@@ -142,8 +156,9 @@ class _Lane(Generic[D]):
         self._generation = generation
         self._delivered: list[D] = []
         self._something = asyncio.Event()
+        self._closed = asyncio.Event()
         self._lease: Lease | None = None
-        self._applied = 0
+        self.unverified = False
 
     def deliver(self, change: D) -> None:
         """Take a change from the broker."""
@@ -154,6 +169,11 @@ class _Lane(Generic[D]):
         """Look into the ledger."""
         self._something.set()
 
+    def close(self) -> None:
+        """End after what is under way."""
+        self._closed.set()
+        self._something.set()
+
     def confirm(self, held: set[UUID]) -> None:
         """Drop the lease if it was not renewed."""
         if self._generation not in held:
@@ -162,7 +182,7 @@ class _Lane(Generic[D]):
     async def run(self) -> None:
         """Apply whatever comes, and try again later when a server does not answer."""
         pause = 0.1
-        while True:
+        while not self._closed.is_set():
             await self._something.wait()
             self._something.clear()
             try:
@@ -178,19 +198,30 @@ class _Lane(Generic[D]):
                 logger.warning(
                     "lane_waits", extra={"generation": str(self._generation), "error": str(error)}
                 )
-                await asyncio.sleep(pause)
+                await self._pause(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 self._something.set()
 
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+
     async def _catch_up(self) -> None:
-        while True:
+        while not self._closed.is_set():
             status = await self._tools.applications.status(self._generation)
             if status is None:
                 raise NotFound(f"there is no generation {self._generation}")
             self._acknowledge(status)
             if status.halted_at is not None or status.applied >= status.recorded:
                 return
-            lease = await self._take_lease()
+            lease = self._lease
+            if lease is None:
+                await self._take_lease()
+                continue  # the former holder may have applied more meanwhile
+            if self.unverified:
+                await self._effects.verify_last_window(self._generation, status.applied)
+                self.unverified = False
             if not await self._apply_window(lease, status):
                 return
 
@@ -205,19 +236,20 @@ class _Lane(Generic[D]):
                 waiting.append(change)
         self._delivered = waiting
 
-    async def _take_lease(self) -> Lease:
-        while self._lease is None:
-            self._lease = await self._tools.applications.acquire(
+    async def _take_lease(self) -> None:
+        """Wait for the lease, or until the lane is closed."""
+        while self._lease is None and not self._closed.is_set():
+            lease = await self._tools.applications.acquire(
                 self._generation, self._holder, LEASE_SECONDS, CALL_DEADLINE
             )
-            if self._lease is None:
-                await asyncio.sleep(0.2)
-            elif self._lease.taken_over:
-                await self._effects.verify_last_window(self._generation, self._lease.applied)
-        return self._lease
+            if lease is None:
+                await self._pause(ACQUIRE_SECONDS)
+            else:
+                self._lease = lease
+                self.unverified = self.unverified or lease.taken_over
 
     async def _apply_window(self, lease: Lease, status: GenerationStatus) -> bool:
-        """Apply the next events; False if one of them became a dead letter."""
+        """Apply the next events, until the lease is lost; False if one became a dead letter."""
         events = await self._tools.ledger.events(
             self._generation, after=status.applied, through=status.applied + WINDOW
         )
@@ -226,9 +258,11 @@ class _Lane(Generic[D]):
                 f"the ledger lacks version {status.applied + 1} of generation {self._generation}"
             )
         for batch in self._effects.batches(events):
+            if self._closed.is_set() or self._lease is not lease:
+                return True
             try:
                 await self._apply(lease, status, batch)
-            except Rejected:
+            except POISON:
                 for recorded in batch:
                     if not await self._apply_alone(lease, status, recorded):
                         return False
@@ -248,7 +282,7 @@ class _Lane(Generic[D]):
         """Apply one change of a batch that was refused; False if it is the poison."""
         try:
             await self._apply(lease, status, [recorded])
-        except Rejected as error:
+        except POISON as error:
             logger.error(  # noqa: TRY400
                 "change_refused", extra={"generation": str(self._generation), "error": str(error)}
             )

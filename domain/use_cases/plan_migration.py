@@ -83,7 +83,8 @@ async def _latest(tools: Tools, spec: dict[str, Any]) -> tuple[int, Migration | 
 
 
 async def _plan(tools: Tools, recipe: Recipe, spec: Spec) -> Plan:
-    rows = await tools.stores.table(*recipe.table(spec)).rows()
+    table = recipe.table(spec)
+    rows = await tools.stores.table(*table).rows() if table else []
     name = recipe.store(spec)
     store = tools.stores.store(name)
     described = {}

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.model.aggregate import Actor, Context
-from domain.model.errors import LedgerError, Unavailable, VersionConflict
+from domain.model.errors import Conflict, KeyReused, LedgerError, Unavailable, VersionConflict
 from domain.model.migration import Migration, State
 from domain.model.plan import Step
 from domain.ports import Leaders, Ledger
@@ -19,6 +19,7 @@ logger = logging.getLogger("migration_ledger.coordinator")
 
 COORDINATOR = Actor("coordinator", "service")
 LONGEST_WAIT = 5.0
+RETRY_SECONDS = 0.2
 
 
 async def run_migration(tools: Tools, migration_id: UUID, changed: asyncio.Event) -> None:
@@ -123,7 +124,12 @@ async def _unless_redirected(
         async def watch() -> None:
             while True:
                 changed.clear()
-                now = await ledger.load(Migration, migration.id)
+                try:
+                    now = await ledger.load(Migration, migration.id)
+                except Unavailable:
+                    await asyncio.sleep(RETRY_SECONDS)
+                    changed.set()
+                    continue
                 if now is not None and now.state is not migration.state:
                     step.cancel()
                     return
@@ -139,7 +145,7 @@ async def _record(ledger: Ledger, migration: Migration, context: Context) -> boo
     key = f"migration/{migration.id}/version/{migration.version}"
     try:
         await save(ledger, migration, key, context)
-    except VersionConflict:
+    except (VersionConflict, KeyReused):
         return False
     return True
 
@@ -162,24 +168,41 @@ def _statistics(migration: Migration) -> dict[str, Any]:
 
 async def coordinate(tools: Tools, leaders: Leaders, holder: str, stop: asyncio.Event) -> None:
     """Run all migrations that are under way, as the only coordinator, until told to stop."""
-    async with leaders.lead("coordinator", holder):
-        running: dict[UUID, tuple[asyncio.Task[None], asyncio.Event]] = {}
-        position = 0
-        async with asyncio.TaskGroup() as group:
-            while not stop.is_set():
+    while not stop.is_set():
+        try:
+            async with leaders.lead("coordinator", holder):
+                await _carry_all(tools, stop)
+        except Conflict as error:
+            logger.warning("leadership_lost", extra={"holder": holder, "error": str(error)})
+
+
+async def _carry_all(tools: Tools, stop: asyncio.Event) -> None:
+    """Start what events of migrations ask for, and cancel it when told to stop."""
+    running: dict[UUID, tuple[asyncio.Task[None], asyncio.Event]] = {}
+    position = 0
+    async with asyncio.TaskGroup() as group:
+        while not stop.is_set():
+            try:
+                # Read first, so that what comes meanwhile is not passed over.
+                head = await tools.ledger.head()
                 events = await tools.ledger.read(position, 1000, topics="migration.")
-                for recorded in events:
-                    position = recorded.position
-                    task, changed = running.get(recorded.stream, (None, asyncio.Event()))
-                    changed.set()
-                    if task is None or task.done():
-                        task = group.create_task(_carry(tools, recorded.stream, changed))
-                        running[recorded.stream] = task, changed
                 if not events:
+                    position = max(position, head.position)
                     await tools.ledger.wait(position, 0.5)
-                running = {k: v for k, v in running.items() if not v[0].done()}
-            for task, _ in running.values():
-                task.cancel()
+            except Unavailable as error:
+                logger.warning("coordinator_waits", extra={"error": str(error)})
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            for recorded in events:
+                position = recorded.position
+                task, changed = running.get(recorded.stream, (None, asyncio.Event()))
+                changed.set()
+                if task is None or task.done():
+                    task = group.create_task(_carry(tools, recorded.stream, changed))
+                    running[recorded.stream] = task, changed
+            running = {k: v for k, v in running.items() if not v[0].done()}
+        for task, _ in running.values():
+            task.cancel()
 
 
 async def _carry(tools: Tools, migration: UUID, changed: asyncio.Event) -> None:

@@ -113,7 +113,7 @@ async def _stored(
     stores: Stores, store: str, physical: str, found: Verification
 ) -> AsyncIterator[Pair]:
     digest = Digest()
-    async for page in stores.store(store).scan(physical):
+    async for page in stores.store(store).scan(physical, page=PAGE):
         for key, point_hash in zip(page.keys, page.hashes(), strict=True):
             digest.add(key, point_hash)
             yield key, point_hash

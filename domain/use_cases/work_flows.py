@@ -49,18 +49,30 @@ async def work_flows(tools: Tools, holder: str, stop: asyncio.Event) -> None:
 
 
 async def _work(tools: Tools, claim: RangeClaim, holder: str) -> None:
+    result = await _work_kept(tools, claim, holder)
+    if isinstance(result, LedgerError):
+        logger.warning(
+            "range_failed",
+            extra={"flow": str(claim.flow), "range": claim.number, "error": str(result)},
+        )
+        await tools.ranges.put_back(claim, str(result))
+    else:
+        await tools.ranges.finish(claim, result)
+
+
+async def _work_kept(
+    tools: Tools, claim: RangeClaim, holder: str
+) -> dict[str, Any] | LedgerError | None:
+    """Work on a range while its lease is renewed; what follows it, or why it failed.
+
+    Errors are returned, because a task group would wrap them.
+    """
     async with asyncio.TaskGroup() as group:
         keeper = group.create_task(_keep(tools, claim, holder))
         try:
-            following = await work_range(tools, claim)
+            return await work_range(tools, claim)
         except LedgerError as error:
-            logger.warning(
-                "range_failed",
-                extra={"flow": str(claim.flow), "range": claim.number, "error": str(error)},
-            )
-            await tools.ranges.put_back(claim, str(error))
-        else:
-            await tools.ranges.finish(claim, following)
+            return error
         finally:
             keeper.cancel()
 
@@ -68,7 +80,10 @@ async def _work(tools: Tools, claim: RangeClaim, holder: str) -> None:
 async def _keep(tools: Tools, claim: RangeClaim, holder: str) -> None:
     while True:
         await asyncio.sleep(LEASE_SECONDS / 3)
-        await tools.ranges.renew(claim, holder, LEASE_SECONDS)
+        try:
+            await tools.ranges.renew(claim, holder, LEASE_SECONDS)
+        except LedgerError as error:
+            logger.warning("range_not_renewed", extra={"error": str(error)})
 
 
 async def work_range(tools: Tools, claim: RangeClaim) -> dict[str, Any] | None:

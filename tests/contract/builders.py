@@ -6,7 +6,7 @@ from uuid import UUID
 from eventsourcing.domain import AggregateEvent
 
 from domain.model.aggregate import Actor, Context, LedgerAggregate
-from domain.model.generation import Generation
+from domain.model.generation import Application, Generation
 from domain.model.recorded import ChangeSetDraft, Command
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from domain.ports import Ledger
@@ -25,6 +25,13 @@ def generation(physical: str = "docs__g1", number: int = 1, store: str = "prod")
         schema=SCHEMA.to_json(),
         origin="created",
     )
+
+
+def application(number: int = 1, receipts: int = 0) -> Application:
+    made = Application(generation=str(UUID(int=number)), physical="docs__g1")
+    for through in range(1, receipts + 1):
+        made.receipt(through, points=10)
+    return made
 
 
 def pending(aggregate: LedgerAggregate) -> list[AggregateEvent]:

@@ -1,6 +1,7 @@
 """The main job from beginning to end, on real text and real servers, in about a minute."""
 
 import asyncio
+import logging
 import os
 import shlex
 import shutil
@@ -19,11 +20,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from adapters.bootstrap import DEFAULT, Service, open_service
 from adapters.cli.command import FAILED, Cli
 from adapters.cli.demo.knowledge_base import KnowledgeBase, load_knowledge_base
-from adapters.cli.demo.sources import CODE, DOCUMENTS
+from adapters.cli.demo.sources import DOCUMENTS
 from adapters.cli.following import follow
-from adapters.cli.servers import Stack, examine, show_examination
+from adapters.cli.servers import examine, show_examination
+from adapters.cli.stack import Stack, running_stack
 from adapters.cli.tables import rows, show_plan
 from adapters.embedders.lsa import LsaModel
+from adapters.logs import log_to
 from domain.model.errors import Rejected
 from domain.model.migration import Migration, State
 from domain.model.points import Digest, decode_payload
@@ -49,9 +52,10 @@ async def demo(cli: Cli) -> int:
         qdrant_url=None,
         objects_url=None,
     )
+    log_to(folder / "demo.log", logging.INFO)
     story = Story(Cli(settings, cli.json))
     began = time.monotonic()
-    async with Stack(settings) as stack, open_service(settings) as service:
+    async with running_stack(settings) as stack, open_service(settings) as service:
         await story.tell(stack, service)
     held = all(story.held.values())
     cli.console.print()
@@ -98,7 +102,7 @@ class Story:
     async def tell(self, stack: Stack, service: Service) -> None:
         """Run all stages."""
         self._stage("Servers: embedded PostgreSQL, Kafka-compatible broker and Qdrant node")
-        show_examination(self.cli, await examine(stack.settings, embedded=service.embedded))
+        show_examination(self.cli, await examine(self.cli.settings))
         knowledge = await self._load(service)
         before = await self._digests(service, list(knowledge.collections.values()))
         table_before = await _table(service, knowledge).digest()
@@ -175,11 +179,12 @@ class Story:
 
     async def _plan(self, service: Service, knowledge: KnowledgeBase) -> Migration:
         self._stage("Plan: one collection for each source and type")
+        reason = "each domain in collections of its own"
         spec = {
             "version": 1,
             "name": "split-knowledge-base",
             "recipe": "per-domain-collections",
-            "reason": "each domain in collections of its own",
+            "reason": reason,
             "ticket": "DEMO-1",
             "from": {
                 "connection": DEFAULT,
@@ -193,7 +198,7 @@ class Story:
         }
         path = service.settings.data_dir / MARKER
         path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
-        context = self.cli.context(spec["reason"])
+        context = self.cli.context(reason)
         planned = await plan_migration(service.tools, spec, context)
         show_plan(self.console, planned.plan, title=f"  {path}")
         self.console.print(f"  id   {planned.migration.id}\n  hash {planned.plan.hash}")

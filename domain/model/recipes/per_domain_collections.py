@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from domain.model.errors import InvalidSpec, Rejected
 from domain.model.names import default_name, next_generation, problem_with
@@ -42,7 +42,7 @@ class To(Section):
         default="alias",
         description="Whether a name is an alias over a generation, or the collection itself.",
     )
-    dimensions: dict[str, int] = Field(
+    dimensions: dict[str, PositiveInt] = Field(
         default_factory=dict,
         description="Dimension of types that have no shared collection (cosine).",
     )
@@ -81,7 +81,7 @@ class PerDomainCollections:
     name = "per-domain-collections"
     spec: type[Spec] = PerDomainSpec
 
-    def table(self, spec: Spec) -> tuple[str, str]:
+    def table(self, spec: Spec) -> tuple[str, str] | None:
         """The table of sources."""
         spec = _own(spec)
         return spec.source.connection, spec.source.table
@@ -102,16 +102,18 @@ class PerDomainCollections:
         targets, problems = _targets(spec, rows)
         problems += _shared_problems(spec, store)
         problems += _collisions(targets)
+        problems += _indistinct(spec, targets)
         schemas = {} if problems else _schemas(spec, store, targets)
         problems += _target_problems(spec, store, targets, schemas)
-        if problems:
-            raise InvalidSpec(tuple(problems))
         physical = {
             target.name: target.name
             if spec.to.naming == "physical"
             else next_generation(target.name, store.taken | store.collections)
             for target in targets
         }
+        problems += [problem for name in physical.values() if (problem := problem_with(name))]
+        if problems:
+            raise InvalidSpec(tuple(problems))
         invalid = [row.id for row in rows if row.names is None]
         steps = [
             _adopt(spec),
@@ -205,6 +207,19 @@ def _collisions(targets: list[Target]) -> list[str]:
         + " and ".join(f"{t.source.id} ({t.source.title!r}, {t.type})" for t in same)
         + "; store different names in collection_names"
         for name, same in sorted(by_name.items())
+        if len(same) > 1
+    ]
+
+
+def _indistinct(spec: PerDomainSpec, targets: list[Target]) -> list[str]:
+    types = defaultdict(list)
+    for target in targets:
+        if shared := spec.source.collections.get(target.type):
+            types[target.source.id, shared].append(target.type)
+    return [
+        f"source {source} has {' and '.join(same)} in the one shared collection {shared!r}, "
+        f"where {spec.source.source_field} does not tell them apart"
+        for (source, shared), same in types.items()
         if len(same) > 1
     ]
 

@@ -65,8 +65,8 @@ class Recipe(Protocol):
     name: str
     spec: type[Spec]
 
-    def table(self, spec: Spec) -> tuple[str, str]:
-        """Connection and name of the table that it needs read."""
+    def table(self, spec: Spec) -> tuple[str, str] | None:
+        """Connection and name of the table that it needs read, or None."""
 
     def store(self, spec: Spec) -> str:
         """The store that it needs inspected."""

@@ -32,9 +32,10 @@ async def do(run: StepRun) -> dict[str, Any]:
 
 
 async def undo(run: StepRun) -> dict[str, Any]:
-    """Let go of the collections that this step adopted."""
+    """Stop capturing, and let go of the collections that this step adopted."""
     released = []
     for physical in run.step.params["collections"]:
+        await run.stop_flow(physical)
         if not await run.declared(physical):
             continue
         status = await live_generation(run.tools.applications, run.store_name, physical)

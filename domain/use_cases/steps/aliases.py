@@ -47,5 +47,5 @@ async def undo(run: StepRun) -> dict[str, Any]:
             )
             removed.append(alias)
         waiting.append(status.generation)
-    await run.applied(waiting)
+    await run.applied(waiting, skip=True)
     return {"removed": removed}

@@ -59,5 +59,5 @@ async def undo(run: StepRun) -> dict[str, Any]:
             await run.drop(status.generation, physical)
             dropped.append(physical)
         waiting.append(status.generation)
-    await run.applied(waiting)
+    await run.applied(waiting, skip=True)
     return {"dropped": dropped, "released": released}

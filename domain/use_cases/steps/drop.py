@@ -5,7 +5,10 @@ from typing import Any
 from uuid import UUID
 
 from domain.model.errors import Corrupt
+from domain.model.flow import Flow
 from domain.model.generation import Generation
+from domain.model.migration import Migration
+from domain.model.plan import StepKind
 from domain.ports import GenerationStatus
 from domain.use_cases.steps.check import verified
 from domain.use_cases.steps.step_run import StepRun
@@ -13,11 +16,16 @@ from domain.use_cases.tools import live_generation, update
 
 
 async def do(run: StepRun) -> dict[str, Any]:
-    """Compare the collections with the ledger once more, then drop them."""
+    """Compare the collections with the ledger once more, then drop them.
+
+    One that holds points which a flow of the migration had no place for is kept.
+    """
+    kept = await _unplaced(run)
     there = [
         physical
         for physical in run.step.params["collections"]
-        if await live_generation(run.tools.applications, run.store_name, physical)
+        if physical not in kept
+        and await live_generation(run.tools.applications, run.store_name, physical)
     ]
     result = await verified(run, there)
     dropped: list[UUID] = []
@@ -27,7 +35,28 @@ async def do(run: StepRun) -> dict[str, Any]:
         dropped.append(status.generation)
     known = await _dropped(run)
     await run.applied(status.generation for status in known.values())
-    return {**result, "dropped": {p: str(status.generation) for p, status in known.items()}}
+    return {
+        **result,
+        "dropped": {p: str(status.generation) for p, status in known.items()},
+        "kept": kept,
+    }
+
+
+async def _unplaced(run: StepRun) -> dict[str, int]:
+    """How many points have no place, by the collection that still holds them."""
+    migration = await run.tools.ledger.load(Migration, run.migration)
+    if migration is None:
+        raise Corrupt(f"migration {run.migration} is not in the ledger")
+    unplaced: dict[str, int] = {}
+    for step in migration.plan.steps:
+        if step.kind is not StepKind.FLOW:
+            continue
+        for physical in (flow["source"] for flow in step.params["flows"]):
+            flow = Flow.create_id(str(run.migration), f"{step.id}/do/{physical}")
+            ranges = await run.recorded_ranges(flow)
+            if count := sum(sum(part.unplaced.values()) for part in ranges):
+                unplaced[physical] = count
+    return unplaced
 
 
 async def undo(run: StepRun) -> dict[str, Any]:

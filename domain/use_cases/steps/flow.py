@@ -77,5 +77,5 @@ async def undo(run: StepRun) -> dict[str, Any]:
         if status is not None:
             deleted[physical] = await run.delete_all(status.generation, physical)
             waiting.append(status.generation)
-    await run.applied(waiting)
+    await run.applied(waiting, skip=True)
     return {"deleted": deleted}

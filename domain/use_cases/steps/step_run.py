@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from domain.model.aggregate import Context
-from domain.model.errors import LedgerError, NotFound, VersionConflict
+from domain.model.errors import LedgerError, NotFound, Rejected, VersionConflict
 from domain.model.flow import Flow, FlowRange
 from domain.model.generation import Generation
 from domain.model.plan import Step
@@ -118,7 +119,10 @@ class StepRun:
     async def start_flow(
         self, name: str, kind: str, source: UUID, routes: Mapping[str, UUID], field: str = ""
     ) -> UUID:
-        """Record a flow and put its first range into the queue; again goes on with it."""
+        """Record a flow and put its first range into the queue; again goes on with it.
+
+        Ranges that failed before are tried at once, as often as new ones.
+        """
         step = f"{self.step.id}/{self.direction}/{name}"
         flow = Flow.create_id(str(self.migration), step)
         if await self.tools.ledger.load(Flow, flow) is None:
@@ -133,6 +137,7 @@ class StepRun:
             )
             await save(self.tools.ledger, created, self.key("flow", name), self.context)
         await self.tools.ranges.plan(flow, [{"after": ""}])
+        await self.tools.ranges.retry(flow)
         return flow
 
     async def _route(self, target: UUID) -> dict[str, Any]:
@@ -152,16 +157,21 @@ class StepRun:
             if error is not None:
                 raise StepBlocked(error)
             await asyncio.sleep(POLL_SECONDS)
+        ranges = await self.recorded_ranges(flow)
+        if not ranges or ranges[-1].following is not None:
+            raise StepBlocked(f"flow {flow} was taken out of the queue before its end")
+        return ranges
+
+    async def recorded_ranges(self, flow: UUID) -> list[FlowRange]:
+        """What workers have recorded of a flow, in order."""
         ranges: list[FlowRange] = []
-        following: dict[str, Any] | None = {}
-        while following is not None:
+        while not ranges or ranges[-1].following is not None:
             found = await self.tools.ledger.load(
                 FlowRange, FlowRange.create_id(str(flow), len(ranges))
             )
             if found is None:
-                raise StepBlocked(f"flow {flow} was taken out of the queue before its end")
+                break
             ranges.append(found)
-            following = found.following
         return ranges
 
     async def stop_flow(self, name: str) -> None:
@@ -196,8 +206,12 @@ class StepRun:
             number += 1
         await self.tools.ranges.cancel(flow)
 
-    async def applied(self, generations: Iterable[UUID]) -> None:
+    async def applied(self, generations: Iterable[UUID], *, skip: bool = False) -> None:
         """Wait until the store has everything that is recorded for these generations.
+
+        Args:
+            generations: to wait for.
+            skip: give dead letters up, because what they would write is undone anyway.
 
         Raises:
             StepBlocked: a change became a dead letter.
@@ -215,6 +229,9 @@ class StepRun:
                     raise NotFound(f"there is no generation {generation}")
                 if status.applied >= recorded:
                     del waiting[generation]
+                elif status.halted_at is not None and skip:
+                    with suppress(Rejected):  # somebody else was faster
+                        await self.tools.applications.skip(generation, self.context)
                 elif status.halted_at is not None:
                     raise StepBlocked(
                         f"collection {status.physical!r} halts at change {status.halted_at}, which "

@@ -1,0 +1,133 @@
+"""What the API answers with about collections, and where it comes from."""
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from adapters.bootstrap import Service
+from domain.model.errors import NotFound
+from domain.ports import GenerationStatus
+from domain.use_cases.verify import verify
+from projections.collections import Collections
+
+
+class GenerationDocument(BaseModel):
+    """A physical collection that serves a collection."""
+
+    generation: UUID
+    collection: str = Field(description="Logical name.")
+    store: str
+    physical: str = Field(description="Name in the store.", examples=["mara_documents__g1"])
+    number: int
+    state: str = Field(description="live, dropped or released.")
+    aliases: list[str] = Field(description="Aliases that point to it, as the ledger has it.")
+    points: int = Field(description="Points that the ledger says it has.")
+    recorded: int = Field(description="Last version of its stream.")
+    applied: int = Field(description="Version up to which the store has it.")
+    halted_at: int | None = Field(description="Version that the store refuses; null if none.")
+
+
+class GenerationPage(BaseModel):
+    """Some generations, in the order of their ids."""
+
+    items: list[GenerationDocument]
+    next: str | None = Field(description="`after` of the next page; null on the last one.")
+
+
+class CollectionDocument(BaseModel):
+    """A collection: as the ledger has it, and as the store has it."""
+
+    name: str = Field(description="As it was asked for.")
+    store: str
+    physical: str = Field(description="What the name stands for in the store.")
+    generations: list[GenerationDocument]
+    in_the_store: bool
+    points_in_the_store: int | None
+    vectors: dict[str, Any] | None = Field(description="Of the collection in the store.")
+
+
+class VerificationDocument(BaseModel):
+    """What a comparison of a store with the ledger found."""
+
+    physical: str
+    equal: bool
+    points: int = Field(description="That the store has.")
+    recorded: int = Field(description="That the ledger says it has.")
+    digest: str = Field(description="Of the store: SHA-256 over sorted (id, hash).")
+    recorded_digest: str
+    missing: int
+    extra: int
+    changed: int
+    examples: dict[str, list[int | str]] = Field(description="Ids of the first differences.")
+
+
+def _shown(status: GenerationStatus, view: dict[str, Any] | None) -> GenerationDocument:
+    view = view or {}
+    return GenerationDocument(
+        generation=status.generation,
+        collection=status.collection,
+        store=status.store,
+        physical=status.physical,
+        number=status.number,
+        state=view.get("state", "gone" if status.gone else "live"),
+        aliases=view.get("aliases", []),
+        points=status.points,
+        recorded=status.recorded,
+        applied=status.applied,
+        halted_at=status.halted_at,
+    )
+
+
+async def page_of_generations(service: Service, *, after: str, limit: int) -> GenerationPage:
+    """The next generations after an id, with where they stand right now."""
+    known = {str(status.generation): status for status in await service.applications.generations()}
+    following = sorted(name for name in known if name > after)
+    names = following[:limit]
+    views = await _views(service, names)
+    return GenerationPage(
+        items=[_shown(known[name], views[name]) for name in names],
+        next=names[-1] if len(following) > limit else None,
+    )
+
+
+async def _views(service: Service, names: list[str]) -> dict[str, dict[str, Any] | None]:
+    return {name: await service.views.get(Collections.name, name) for name in names}
+
+
+async def read_collection(service: Service, store: str, name: str) -> CollectionDocument:
+    """A collection by its name in the store or an alias.
+
+    Raises:
+        NotFound: neither the ledger nor the store has it, or there is no such store.
+    """
+    physical = await _physical(service, store, name)
+    known = await service.applications.generations(store=store, physical=physical)
+    described = await service.stores.store(store).describe(physical)
+    if described is None and not known:
+        raise NotFound(f"neither the ledger nor store {store!r} has a collection {name!r}")
+    views = await _views(service, [str(status.generation) for status in known])
+    return CollectionDocument(
+        name=name,
+        store=store,
+        physical=physical,
+        generations=[_shown(status, views[str(status.generation)]) for status in known],
+        in_the_store=described is not None,
+        points_in_the_store=described.points if described else None,
+        vectors=described.schema.to_json()["vectors"] if described else None,
+    )
+
+
+async def verify_named(service: Service, store: str, name: str) -> VerificationDocument:
+    """Compare a collection, by its name in the store or an alias, with the ledger.
+
+    Raises:
+        NotFound: the ledger does not look after it.
+    """
+    physical = await _physical(service, store, name)
+    found = await verify(service.ledger, service.applications, service.stores, store, physical)
+    return VerificationDocument.model_validate(found.to_json())
+
+
+async def _physical(service: Service, store: str, name: str) -> str:
+    return (await service.stores.store(store).aliases()).get(name, name)

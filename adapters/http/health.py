@@ -1,0 +1,120 @@
+"""Routes for those who run the service: is it alive, is it ready, what can it do."""
+
+import time
+from importlib.metadata import version
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from adapters.http.asking import Connected, OpenedService
+from adapters.http.checks import check_servers, check_store
+from adapters.http.problems import NotReady, described
+from domain.model.errors import Unavailable
+from domain.model.migration import State
+from domain.model.plan import Phase, StepKind
+from domain.model.recipes import RECIPES
+from domain.use_cases.concurrently import concurrently
+
+router = APIRouter(tags=["service"])
+
+VERSION = version("migration-ledger")
+_STARTED = time.monotonic()
+
+
+class Health(BaseModel):
+    """The process is alive."""
+
+    status: Literal["alive"] = "alive"
+    version: str = Field(description="Of this program.", examples=["0.1.0"])
+    uptime_seconds: float
+
+
+class Ready(BaseModel):
+    """Everything that the service needs answers."""
+
+    status: Literal["ready"] = "ready"
+    checked: list[str] = Field(description="What was asked.", examples=[["database", "kafka"]])
+
+
+class RecipeDocument(BaseModel):
+    """A kind of migration."""
+
+    name: str
+    spec: dict[str, Any] = Field(description="JSON Schema of its spec.")
+
+
+class Server(BaseModel):
+    """A server behind the service."""
+
+    name: str
+    embedded: bool = Field(description="Run by `up`, instead of configured.")
+    reachable: bool
+    version: str | None = Field(description="As the server says it; null where it says none.")
+
+
+class Capabilities(BaseModel):
+    """What the service can do, and with what."""
+
+    version: str
+    recipes: list[RecipeDocument]
+    step_kinds: list[StepKind]
+    phases: list[Phase]
+    states: list[State]
+    servers: list[Server]
+    stores: list[Server] = Field(description="Vector stores by the names that specs use.")
+
+
+@router.get("/health", summary="Is the process alive?")
+async def health() -> Health:
+    """Answers as long as the process runs, whatever else is away."""
+    return Health(version=VERSION, uptime_seconds=round(time.monotonic() - _STARTED, 3))
+
+
+@router.get("/ready", summary="Can it serve?", responses=described(503))
+async def ready(connection: Connected) -> Ready:
+    """Asks the database, its schema, the broker and the default store; names those missing."""
+    try:
+        service = connection.service
+    except Unavailable as error:
+        raise NotReady({"database": str(error)}) from error
+    checked = await check_servers(service)
+    missing = {one.name: one.failure for one in checked if one.failure is not None}
+    if missing:
+        raise NotReady(missing)
+    return Ready(checked=[one.name for one in checked])
+
+
+@router.get("/capabilities", summary="What can it do?", responses=described(503))
+async def capabilities(service: OpenedService) -> Capabilities:
+    """Recipes with the JSON Schema of their specs, and the servers; no address, no secret."""
+    servers = [one for one in await check_servers(service) if one.name != "schema"]
+    stores = await concurrently([check_store(service, name, name) for name in service.stores.names])
+    return Capabilities(
+        version=VERSION,
+        recipes=[
+            RecipeDocument(name=name, spec=recipe.spec.model_json_schema(by_alias=True))
+            for name, recipe in sorted(RECIPES.items())
+        ],
+        step_kinds=list(StepKind),
+        phases=list(Phase),
+        states=list(State),
+        servers=[
+            Server(
+                name=one.name,
+                embedded=one.name in service.embedded,
+                reachable=one.failure is None,
+                version=one.version,
+            )
+            for one in servers
+        ],
+        stores=[
+            Server(
+                name=one.name,
+                embedded=one.name == "default" and "qdrant" in service.embedded,
+                reachable=one.failure is None,
+                version=one.version,
+            )
+            for one in stores
+        ],
+    )

@@ -1,0 +1,19 @@
+"""The demo is the promise of the README; it holds on a machine without anything configured."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.program import run
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+
+async def test_the_demo_tells_its_story_and_everything_it_claims_holds(tmp_path: Path) -> None:
+    ended = await run("demo", "--data-dir", str(tmp_path), folder=tmp_path)
+
+    assert ended.status == 0, ended.out + ended.err
+    claims = [line.split("  ", 2) for line in ended.out.splitlines() if line.startswith("  yes  ")]
+    assert len(claims) >= 8
+    assert "SIGKILL" in ended.out
+    assert "Traceback" not in ended.out + ended.err

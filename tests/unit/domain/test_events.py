@@ -1,0 +1,253 @@
+"""Events are for ever: their topics and fields are pinned, and the stored ones always load."""
+
+import dataclasses
+import json
+import pkgutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from eventsourcing.domain import AggregateEvent
+from eventsourcing.utils import get_topic
+
+import domain.model
+from adapters.postgres.mapper import to_event, to_stored
+from domain.model.aggregate import NOT_RECORDED, LedgerAggregate
+from domain.model.flow import Flow, FlowRange
+from domain.model.generation import Application, Generation
+from domain.model.migration import Migration
+from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
+from tests.builders import plan_of
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+STREAM = UUID("00112233-4455-6677-8899-aabbccddeeff")
+AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+PLACE = {"originator_id", "originator_version", "timestamp"}
+
+FIELDS = {
+    "added": "a count",
+    "alias": "a name of a collection",
+    "attempt": "a number",
+    "batch": "a count",
+    "cancelled": "yes or no",
+    "captured": "yes or no",
+    "category": "the class of an error",
+    "cause": "what a store said about a change",
+    "change": "a version",
+    "collection": "a name of a collection",
+    "deletes": "a count",
+    "error": "what happened, in a sentence",
+    "examples": "ids of points",
+    "field": "a name of a payload field, not its values",
+    "flow": "the id of a stream",
+    "following": "a key of a point, or none",
+    "generation": "the id of a stream",
+    "kind": "one of a few words",
+    "manifest": "the address of an object",
+    "migration": "the id of a stream",
+    "name": "a name of a migration",
+    "number": "a number",
+    "origin": "one of a few words",
+    "originator_topic": "a topic",
+    "phase": "one of a few words",
+    "physical": "a name of a collection",
+    "placed": "counts by stream",
+    "plan": "steps and facts: names, schemas and counts, rows of the table of sources",
+    "plan_hash": "a hash",
+    "points": "a count",
+    "previous": "a name of a collection",
+    "read": "a count",
+    "recipe": "a name of a recipe",
+    "restore": "a name of a collection",
+    "result": "names and counts of what a step did",
+    "routes": "values of one field, which are ids of sources, to streams",
+    "schema": "how a collection is set up",
+    "source": "the id of a stream or a range",
+    "spec": "what a person wrote, without credentials",
+    "statistics": "counts",
+    "step": "the id of a step",
+    "store": "a name of a connection",
+    "through": "a version",
+    "unplaced": "counts by reason",
+    "upserts": "a count",
+}
+"""Every field that an event may have, and why it holds no payload, no vector and no secret."""
+
+
+def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def aggregates() -> list[type[Any]]:
+    for module in pkgutil.walk_packages(domain.model.__path__, "domain.model."):
+        import_module(module.name)
+    found = [c for c in _subclasses(LedgerAggregate) if c.__module__.startswith("domain.model.")]
+    return sorted(found, key=lambda c: c.__name__)
+
+
+def events() -> list[type[AggregateEvent]]:
+    return [
+        event
+        for aggregate in aggregates()
+        for name, event in vars(aggregate).items()
+        if isinstance(event, type) and issubclass(event, AggregateEvent) and name != "Event"
+    ]
+
+
+def explicit_topic(cls: type[Any]) -> str | None:
+    """The topic that the class itself declares; the library may have derived a class of it."""
+    own = [c for c in cls.__mro__ if c.__qualname__ == cls.__qualname__]
+    return next((vars(c)["TOPIC"] for c in own if "TOPIC" in vars(c)), None)
+
+
+def fields_of(event: type[Any]) -> list[str]:
+    return sorted(field.name for field in dataclasses.fields(event) if field.name not in PLACE)
+
+
+def golden(name: str) -> Any:
+    return json.loads((GOLDEN / name).read_text())
+
+
+@pytest.mark.parametrize("cls", [*aggregates(), *events()], ids=lambda c: c.__qualname__)
+def test_topics_are_explicit(cls: type[Any]) -> None:
+    assert explicit_topic(cls)
+    assert get_topic(cls) == explicit_topic(cls)
+
+
+def test_topics_are_unique() -> None:
+    topics = [get_topic(cls) for cls in [*aggregates(), *events()]]
+    assert len(topics) == len(set(topics)) > 20
+
+
+def test_topics_and_fields_are_the_pinned_ones() -> None:
+    assert {get_topic(event): fields_of(event) for event in events()} == golden("events.json")
+
+
+def test_every_field_was_argued() -> None:
+    assert {field for event in events() for field in fields_of(event)} == set(FIELDS)
+
+
+PLAN = plan_of(["adopt"], points={"shared": 3})
+SCHEMA = CollectionSchema(
+    {"": VectorSpec(VectorKind.DENSE, 4, Distance.COSINE)}, {"source_id": {"type": "keyword"}}
+)
+ROUTES = {"7": {"generation": str(STREAM), "captured_at": 12}}
+
+EXPECTED: list[tuple[type[AggregateEvent], dict[str, Any]]] = [
+    (
+        Migration.Created,
+        {
+            "name": "split",
+            "recipe": "per-domain-collections",
+            "spec": {"version": 1, "name": "split"},
+            "attempt": 1,
+            "plan": PLAN.to_json(),
+            "plan_hash": PLAN.hash,
+        },
+    ),
+    (Migration.Started, {"plan_hash": PLAN.hash}),
+    (Migration.StepStarted, {"step": "adopt", "phase": "backup"}),
+    (Migration.StepCompleted, {"step": "adopt", "result": {"points": {"shared": 3}}}),
+    (Migration.StepFailed, {"step": "adopt", "category": "Rejected", "error": "no é"}),
+    (Migration.Completed, {"statistics": {"points_moved": 3, "errors": 0}}),
+    (Migration.RollbackRequested, {"cancelled": True}),
+    (Migration.StepCompensated, {"step": "adopt", "result": {}}),
+    (Migration.RolledBack, {}),
+    (Migration.RollbackFailed, {"step": "adopt", "category": "Conflict", "error": "busy"}),
+    (
+        Generation.Created,
+        {
+            "collection": "docs",
+            "store": "prod",
+            "physical": "docs__g1",
+            "number": 1,
+            "schema": json.loads(json.dumps(SCHEMA.to_json())),
+            "origin": "created",
+        },
+    ),
+    (
+        Generation.ChangeSetRecorded,
+        {
+            "manifest": "ab" * 32,
+            "upserts": 2,
+            "deletes": 1,
+            "added": 1,
+            "captured": False,
+            "source": {"flow": str(STREAM), "range": 0},
+        },
+    ),
+    (Generation.AliasPointed, {"alias": "docs", "previous": None}),
+    (Generation.AliasRemoved, {"alias": "docs", "restore": "docs__g1"}),
+    (Generation.Dropped, {}),
+    (Generation.Released, {}),
+    (Application.Created, {"generation": str(STREAM), "physical": "docs__g1"}),
+    (Application.ChangesApplied, {"through": 3, "points": 500}),
+    (Application.ChangeDeadLettered, {"change": 4, "category": "Rejected", "cause": "too long"}),
+    (Application.ChangeRetried, {"change": 4}),
+    (Application.ChangeSkipped, {"change": 4}),
+    (
+        Flow.Created,
+        {
+            "migration": str(STREAM),
+            "step": "flow/do/shared",
+            "kind": "route",
+            "source": str(STREAM),
+            "batch": 500,
+            "field": "source_id",
+            "routes": ROUTES,
+        },
+    ),
+    (
+        FlowRange.Created,
+        {
+            "flow": str(STREAM),
+            "kind": "route",
+            "number": 0,
+            "read": 10,
+            "placed": {str(STREAM): 9},
+            "unplaced": {"missing": 1},
+            "examples": {"missing": [18446744073709551615, "id"]},
+            "following": {"after": "00ff"},
+        },
+    ),
+]
+
+
+def expected_event(cls: type[Any], fields: dict[str, Any], at: datetime) -> AggregateEvent:
+    first = issubclass(cls, LedgerAggregate.Created)
+    if first:
+        aggregate = next(a for a in aggregates() if vars(a).get("Created") is cls)
+        fields = {**fields, "originator_topic": get_topic(aggregate)}
+    event: AggregateEvent = cls(
+        originator_id=STREAM, originator_version=1 if first else 2, timestamp=at, **fields
+    )
+    return event
+
+
+def test_there_is_a_stored_event_for_each_topic() -> None:
+    stored = [row["topic"] for row in golden("stored_events.json")]
+    assert stored == [get_topic(cls) for cls, _ in EXPECTED]
+    assert sorted(stored) == sorted(get_topic(event) for event in events())
+
+
+@pytest.mark.parametrize(
+    ("index", "cls", "fields"),
+    [(index, *pair) for index, pair in enumerate(EXPECTED)],
+    ids=[get_topic(cls) for cls, _ in EXPECTED],
+)
+def test_yesterdays_events_load_and_are_written_the_same(
+    index: int, cls: type[AggregateEvent], fields: dict[str, Any]
+) -> None:
+    row = golden("stored_events.json")[index]
+    state = row["state"].encode()
+    stored = {"stream": UUID(row["stream"]), "topic": row["topic"], "state": state}
+    loaded = to_event({**stored, "version": row["version"], "recorded_at": AT})
+    assert loaded == expected_event(cls, fields, AT)
+    written = to_stored(expected_event(cls, fields, NOT_RECORDED))
+    assert (written.topic, written.state) == (row["topic"], state)
