@@ -39,7 +39,7 @@ KNOWN = {
     "embed": "servers to embed although others are configured: database, kafka, qdrant",
     "actor": "who you are, as recorded with what you do",
     "http_host": "address that the HTTP API listens on",
-    "http_port": "port that the HTTP API listens on",
+    "http_port": "port of the HTTP API; `up` chooses a free one if it is not set",
 }
 """Every setting and what it is; environment variables are `MIGRATION_LEDGER_` and the name."""
 
@@ -67,7 +67,7 @@ class Settings:
         stores: vector stores by name.
         embedders: embedding models by name: folder of a fitted model.
         http_host: address that the HTTP API listens on.
-        http_port: its port.
+        http_port: its port, or None where it is to be chosen.
         source: the settings file that was read, or None.
     """
 
@@ -87,7 +87,7 @@ class Settings:
     stores: Mapping[str, StoreConnection] = field(default_factory=dict)
     embedders: Mapping[str, str] = field(default_factory=dict)
     http_host: str = "127.0.0.1"
-    http_port: int = 8080
+    http_port: int | None = None
     source: Path | None = None
 
     @property

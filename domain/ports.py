@@ -242,8 +242,14 @@ class FlowRanges(Protocol):
     async def finish(self, claim: RangeClaim, following: dict[str, Any] | None = None) -> None:
         """Take a range out of the queue and put the one that follows it in, at once."""
 
-    async def put_back(self, claim: RangeClaim, error: str) -> None:
-        """Give a range back, with the reason, so that it is tried again."""
+    async def put_back(self, claim: RangeClaim, error: str, *, failed: bool = True) -> None:
+        """Give a range back, with the reason, so that it is tried again.
+
+        Args:
+            claim: of the range.
+            error: the reason.
+            failed: whether this counts as a failure of the range.
+        """
 
     async def retry(self, flow: UUID) -> None:
         """Let the failed ranges of a flow be tried at once, as if they had not failed."""

@@ -33,12 +33,13 @@ async def up(cli: Cli) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running_stack(cli.settings):
-        found = await examine(cli.settings)
+    async with running_stack(cli.settings) as stack:
+        found = {**await examine(cli.settings), "api": {"url": stack.api}}
         if cli.json:
             cli.emit(found)
         else:
             show_examination(cli, found)
+            cli.console.print(f"API:  {stack.api}/docs", markup=False)
             cli.console.print(f"logs: {cli.settings.data_dir / 'logs'}", markup=False)
             cli.console.print("ready; ctrl-C stops it")
         await stop.wait()

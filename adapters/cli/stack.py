@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from adapters.bootstrap import open_service, with_endpoints
 from adapters.cli.roles import ROLES
+from adapters.embedded.data_dir import choose_ports
 from adapters.embedded.endpoints import ROLES as SERVER_NAMES
 from adapters.embedded.process import ProcessSpec
 from adapters.embedded.stack import start_servers
@@ -17,6 +18,7 @@ from adapters.postgres.schema import upgrade
 from adapters.settings import Settings
 from domain.model.errors import Unavailable
 
+API = "api"
 WORKER_STOP_SECONDS = 20.0
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.1
@@ -29,10 +31,12 @@ class Stack:
     Attributes:
         settings: with the URLs of all servers.
         supervisor: keeps everything running.
+        api: URL of the HTTP API.
     """
 
     settings: Settings
     supervisor: Supervisor
+    api: str
 
 
 @asynccontextmanager
@@ -54,12 +58,13 @@ async def running_stack(settings: Settings) -> AsyncIterator[Stack]:
         for role in ROLES:
             arguments = ("adapters.cli", "worker", "--roles", role, *where)
             await _start(supervisor, f"worker-{role}", arguments)
-        await _start(supervisor, "api", ("adapters.http", *where))
+        port = settings.http_port or choose_ports(settings.data_dir, [API])[API]
+        await _start(supervisor, API, ("adapters.http", "--port", str(port), *where))
         try:
             await _until_alive(known, supervisor)
-            yield Stack(known, supervisor)
+            yield Stack(known, supervisor, f"http://{settings.http_host}:{port}")
         finally:
-            await supervisor.stop([*(f"worker-{role}" for role in ROLES), "api"])
+            await supervisor.stop([*(f"worker-{role}" for role in ROLES), API])
 
 
 async def _start(supervisor: Supervisor, name: str, module: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ DRAIN_SECONDS = 6
 """How long open requests may take after SIGTERM; cancelling and closing take a moment more."""
 
 MISUSED = 2
+DEFAULT_PORT = 8080
 
 logger = logging.getLogger("migration_ledger.http")
 
@@ -52,7 +53,7 @@ def _serve(settings: Settings) -> None:
     config = uvicorn.Config(
         app_of(settings),
         host=settings.http_host,
-        port=settings.http_port,
+        port=DEFAULT_PORT if settings.http_port is None else settings.http_port,
         loop="asyncio",
         lifespan="on",
         access_log=False,

@@ -52,10 +52,10 @@ _NEXT_NUMBER = """
 UPDATE flows SET next_number = next_number + 1 WHERE flow = $1 RETURNING next_number - 1
 """
 
-# Give a range back after a failure, to be tried again later each time.
+# Give a range back, to be tried again later after each failure.
 _PUT_BACK = """
 UPDATE flow_ranges SET
-    failures = failures + 1,
+    failures = failures + $7,
     error = $4,
     holder = NULL,
     free_at = clock_timestamp() + make_interval(secs => least($5 * 2 ^ least(failures, 30), $6))
@@ -138,7 +138,7 @@ class PostgresFlowRanges:
                 number = await connection.fetchval(_NEXT_NUMBER, claim.flow)
                 await connection.execute(_PUT_IN, claim.flow, number, [_encoded(following)])
 
-    async def put_back(self, claim: RangeClaim, error: str) -> None:
+    async def put_back(self, claim: RangeClaim, error: str, *, failed: bool = True) -> None:
         """Give a range back, with the reason, so that it is tried again after a while."""
         async with self._database.connection() as connection:
             await connection.execute(
@@ -149,6 +149,7 @@ class PostgresFlowRanges:
                 error,
                 self._retry_delay,
                 self._retry_delay_limit,
+                int(failed),
             )
 
     async def retry(self, flow: UUID) -> None:

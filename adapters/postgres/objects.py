@@ -5,7 +5,7 @@ from typing import Any
 
 from adapters.postgres.connection import Database
 from domain.model.bodies import Manifest, address_of, decode_manifest
-from domain.model.errors import Corrupt
+from domain.model.errors import Corrupt, ObjectMissing
 
 # Keep objects that are not there yet; in the order of addresses, so that two writers of the same
 # objects wait for each other and never in a circle.
@@ -61,7 +61,7 @@ async def get_objects(connection: Any, addresses: Sequence[str]) -> dict[str, by
     found = {row["address"].hex(): row["content"] for row in rows}
     for address in addresses:
         if address not in found:
-            raise Corrupt(f"object {address} is missing")
+            raise ObjectMissing(f"object {address} is missing")
         if address_of(found[address]) != address:
             raise Corrupt(f"object {address} has other content than its address says")
     return found

@@ -36,29 +36,43 @@ async def project(
     holder: str,
     stop: asyncio.Event,
 ) -> None:
-    """Apply events to all read models until told to stop, as the only projector."""
-    async with leaders.lead("projector", holder):
-        builds = {p.name: await views.open(p.name, p.shape) for p in projections}
-        for build in builds.values():
-            await ledger.verify_cursor(build.cursor)
-        pause = 0.2
-        while not stop.is_set():
-            try:
-                moved = False
-                for projection in projections:
-                    build = await advance(ledger, views, projection, builds[projection.name])
-                    moved = moved or build.cursor != builds[projection.name].cursor
-                    builds[projection.name] = build
-                if not moved:
-                    behind = min(build.cursor.position for build in builds.values())
-                    await ledger.wait(behind, 0.5)
-                pause = 0.2
-            except Conflict:
-                builds = {p.name: await views.open(p.name, p.shape) for p in projections}
-            except LedgerError as error:
-                logger.warning("projector_waits", extra={"error": str(error)})
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 5.0)
+    """Apply events to all read models until told to stop, as the only projector.
+
+    Raises:
+        Corrupt: a build has seen another history than the ledger's.
+    """
+    while not stop.is_set():
+        try:
+            async with leaders.lead("projector", holder):
+                await _project_all(ledger, views, projections, stop)
+        except Conflict as error:
+            logger.warning("leadership_lost", extra={"holder": holder, "error": str(error)})
+
+
+async def _project_all(
+    ledger: Ledger, views: Views, projections: Sequence[Projection], stop: asyncio.Event
+) -> None:
+    builds = {p.name: await views.open(p.name, p.shape) for p in projections}
+    for build in builds.values():
+        await ledger.verify_cursor(build.cursor)
+    pause = 0.2
+    while not stop.is_set():
+        try:
+            moved = False
+            for projection in projections:
+                build = await advance(ledger, views, projection, builds[projection.name])
+                moved = moved or build.cursor != builds[projection.name].cursor
+                builds[projection.name] = build
+            if not moved:
+                behind = min(build.cursor.position for build in builds.values())
+                await ledger.wait(behind, 0.5)
+            pause = 0.2
+        except Conflict:
+            builds = {p.name: await views.open(p.name, p.shape) for p in projections}
+        except LedgerError as error:
+            logger.warning("projector_waits", extra={"error": str(error)})
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 5.0)
 
 
 async def advance(ledger: Ledger, views: Views, projection: Projection, build: Build) -> Build:

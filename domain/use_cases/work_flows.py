@@ -11,7 +11,14 @@ import numpy as np
 
 from domain.model.aggregate import Actor, Context
 from domain.model.bodies import decode_payloads, encode_body
-from domain.model.errors import Conflict, InvalidPoint, KeyReused, LedgerError, NotFound
+from domain.model.errors import (
+    Conflict,
+    InvalidPoint,
+    KeyReused,
+    LedgerError,
+    NotFound,
+    Unavailable,
+)
 from domain.model.flow import Flow, FlowRange
 from domain.model.generation import Generation
 from domain.model.points import FLOAT32, PointBatch, decode_payload, id_of
@@ -55,7 +62,8 @@ async def _work(tools: Tools, claim: RangeClaim, holder: str) -> None:
             "range_failed",
             extra={"flow": str(claim.flow), "range": claim.number, "error": str(result)},
         )
-        await tools.ranges.put_back(claim, str(result))
+        failed = not isinstance(result, Unavailable)  # a server that is away is waited for
+        await tools.ranges.put_back(claim, str(result), failed=failed)
     else:
         await tools.ranges.finish(claim, result)
 

@@ -14,7 +14,7 @@ import yaml
 from qdrant_client import AsyncQdrantClient, models
 
 SOURCES = ("Réseau & Internet", "C'est la vie", "AI Knowledge")
-SHARED = {"documents": ("shared_docs", 16), "code": ("shared_code", 24)}
+DIMENSIONS = {"documents": 16, "code": 24}
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,37 @@ class Application:
     """Where it is.
 
     Attributes:
+        name: begins the names of its table and collections, so that several share the servers.
         database_url: its PostgreSQL.
         qdrant: a client of its Qdrant.
         ids: source ids by title.
     """
 
+    name: str
     database_url: str
     qdrant: AsyncQdrantClient
     ids: dict[str, str]
+
+    @property
+    def table(self) -> str:
+        """Its table of sources."""
+        return f"{self.name}_sources"
+
+    @property
+    def shared(self) -> dict[str, str]:
+        """Type to shared collection."""
+        return {kind: f"{self.name}_shared_{kind}" for kind in DIMENSIONS}
+
+    def title(self, title: str) -> str:
+        """A title as its table has it."""
+        return f"{self.name} {title}"
 
     async def names(self) -> dict[str, str | None]:
         """`collection_names` of every source as text."""
         connection = await asyncpg.connect(self.database_url)
         try:
             rows = await connection.fetch(
-                "SELECT title, collection_names::text AS names FROM sources ORDER BY title"
+                f"SELECT title, collection_names::text AS names FROM {self.table} ORDER BY title"  # noqa: S608
             )
         finally:
             await connection.close()
@@ -57,10 +73,14 @@ class Application:
         )
         return {record.id: (record.payload, record.vector) for record in records}
 
+    async def snapshot(self) -> dict[str, Any]:
+        """Every point of the shared collections."""
+        return {name: await self.points(name) for name in self.shared.values()}
+
     async def collections(self) -> set[str]:
-        """Physical names."""
+        """Physical names that are its own."""
         found = await self.qdrant.get_collections()
-        return {collection.name for collection in found.collections}
+        return {c.name for c in found.collections if c.name.startswith(self.name)}
 
 
 def client(url: str) -> AsyncQdrantClient:
@@ -71,31 +91,33 @@ def client(url: str) -> AsyncQdrantClient:
     )
 
 
-async def build(database_url: str, qdrant_url: str, *, points: int, seed: int = 7) -> Application:
-    """Make the table, with one gap in the names, and fill both shared collections."""
+async def build(
+    name: str, database_url: str, qdrant_url: str, *, points: int, seed: int = 7
+) -> Application:
+    """Make the table, with gaps in the names, and fill both shared collections."""
     random = Random(seed)
     ids = {title: str(uuid.UUID(int=random.getrandbits(128), version=4)) for title in SOURCES}
-    application = Application(database_url, client(qdrant_url), ids)
-    await application.execute("DROP TABLE IF EXISTS sources")
+    application = Application(name, database_url, client(qdrant_url), ids)
     await application.execute(
-        "CREATE TABLE sources (id uuid PRIMARY KEY, title text NOT NULL, "
+        f"CREATE TABLE {application.table} (id uuid PRIMARY KEY, title text NOT NULL, "
         "enabled_collections text[] NOT NULL, collection_names jsonb)"
     )
     for number, (title, source) in enumerate(ids.items()):
-        names = '{"documents": "Stored-Name.docs"}' if number == 1 else None
+        names = f'{{"documents": "{name}-Stored.docs"}}' if number == 1 else None
         await application.execute(
-            "INSERT INTO sources VALUES ($1, $2, $3, $4)",
+            f"INSERT INTO {application.table} VALUES ($1, $2, $3, $4)",  # noqa: S608
             source,
-            title,
+            application.title(title),
             ["documents", "code"],
             names,
         )
-    for name, dimension in SHARED.values():
+    for kind, dimension in DIMENSIONS.items():
         await application.qdrant.create_collection(
-            name,
+            application.shared[kind],
             vectors_config=models.VectorParams(size=dimension, distance=models.Distance.COSINE),
         )
-        await _fill(application, name, dimension, points, list(ids.values()), seed)
+        shared = application.shared[kind]
+        await _fill(application, shared, dimension, points, list(ids.values()), seed)
     return application
 
 
@@ -125,18 +147,18 @@ async def _fill(
         await application.qdrant.upsert(name, structs[start : start + 500], wait=True)
 
 
-def write_spec(folder: Path, **changes: Any) -> Path:
+def write_spec(application: Application, folder: Path, **changes: Any) -> Path:
     """A spec file that splits both shared collections."""
     spec: dict[str, Any] = {
         "version": 1,
-        "name": "split",
+        "name": application.name,
         "recipe": "per-domain-collections",
         "reason": "domain isolation",
         "from": {
             "connection": "default",
-            "table": "sources",
+            "table": application.table,
             "store": "default",
-            "collections": {kind: name for kind, (name, _) in SHARED.items()},
+            "collections": application.shared,
         },
         "to": {"store": "default"},
         "batch": {"size": 100},

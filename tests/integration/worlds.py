@@ -360,6 +360,14 @@ class World:
 
     # Workers.
 
+    async def end_leadership(self, role: str) -> None:
+        """Let the server end the connection that leads a role."""
+        await self.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name = $1",
+            f"migration-ledger leader {role}",
+        )
+
     @asynccontextmanager
     async def workers(
         self,

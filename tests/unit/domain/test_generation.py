@@ -61,7 +61,7 @@ def test_a_generation_begins_empty_and_live() -> None:
 
 
 def test_change_sets_count_its_points() -> None:
-    assert Given(Generation, created, changed(5), changed(-2), changed(0)).aggregate.points == 3
+    assert Given(Generation, created, changed(5), changed(-2), changed(4)).aggregate.points == 7
 
 
 def test_an_alias_comes_and_goes() -> None:
