@@ -72,6 +72,7 @@ def _planned(recorded: Recorded, at: str) -> Document:
 def _started(document: Document, _fields: Document, at: str) -> None:
     document["state"] = "running"
     document["started_at"] = document["started_at"] or at
+    document["finished_at"] = None
 
 
 def _step_started(document: Document, fields: Document, _at: str) -> None:
@@ -83,7 +84,7 @@ def _step_completed(document: Document, fields: Document, _at: str) -> None:
 
 
 def _failed(document: Document, fields: Document, at: str) -> None:
-    document["state"] = "failed"
+    document["state"], document["finished_at"] = "failed", at
     document["errors"].append(
         {"at": at, "step": fields["step"], "category": fields["category"], "error": fields["error"]}
     )

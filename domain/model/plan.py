@@ -103,8 +103,18 @@ class Plan:
         return sha256(orjson.dumps(pinned, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     def drift_from(self, other: "Plan") -> tuple[str, ...]:
-        """A sentence for each fact that is not what it was when `other` was made."""
-        return tuple(_differences(other.facts, self.facts, ""))
+        """A sentence for each fact that is not what it was when `other` was made.
+
+        Where no fact says it, steps that would do something else now are named.
+        """
+        facts = _differences(other.facts, self.facts, "")
+        if facts:
+            return tuple(facts)
+        return tuple(
+            f"step {step.id} would do something else now"
+            for step in other.steps
+            if (step.kind, step.params) not in [(now.kind, now.params) for now in self.steps]
+        )
 
 
 def _differences(before: Any, after: Any, path: str) -> list[str]:

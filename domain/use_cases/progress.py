@@ -31,14 +31,14 @@ def progress(document: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     if document["started_at"]:
         end = datetime.fromisoformat(document["finished_at"]) if document["finished_at"] else now
         seconds = (end - datetime.fromisoformat(document["started_at"])).total_seconds()
-        rate = round(processed / seconds, 1) if seconds > 0 else 0.0
+        rate = processed / seconds if seconds > 0 else 0.0
     running = document["state"] == "running" and rate > 0
     return {
         "phase": document["phase"],
         "total": total,
         "processed": processed,
         "failed": document["unplaced"],
-        "rate": rate,
+        "rate": round(rate, 1),
         "eta_seconds": round((total - processed) / rate, 1) if running else None,
         "errors": document["errors"],
     }

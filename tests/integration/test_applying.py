@@ -26,8 +26,9 @@ from domain.use_cases.change_effects import Effects
 from domain.use_cases.relay import relay
 from domain.use_cases.tools import Tools
 from tests.contract.tansu import Tansu
+from tests.integration.builders import CODE, code_points, document_points
 from tests.integration.faults import Crash, LedgerDeliveries, Wrapped, after, before
-from tests.integration.worlds import CODE, MARA, World, code_points, document_points, eventually
+from tests.integration.worlds import MARA, World, eventually
 
 LONG = 1000.0  # seconds
 OVER = -1.0  # seconds: a lease that ran out already

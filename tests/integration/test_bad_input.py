@@ -17,8 +17,9 @@ from domain.model.points import (
     key_of,
 )
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
+from tests.integration.builders import CODE, DOCS, document_points
 from tests.integration.faults import Wrapped
-from tests.integration.worlds import CODE, DOCS, World, document_points
+from tests.integration.worlds import World
 
 PHYSICAL = {"store": "prod", "naming": "physical"}
 

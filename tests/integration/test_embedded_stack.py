@@ -254,7 +254,7 @@ class TestCrash:
     async def test_a_first_start_may_be_killed_at_any_moment(
         self, data_dir: Path, seed: int
     ) -> None:
-        chance = random.Random(seed)  # noqa: S311  (not for secrets)
+        chance = random.Random(seed)
         for number in chance.sample([signal.SIGKILL, signal.SIGINT, signal.SIGKILL], k=3):
             with host(data_dir) as process:
                 await said(process, "began")

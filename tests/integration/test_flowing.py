@@ -17,8 +17,9 @@ from domain.use_cases.steer_migration import cancel_migration
 from domain.use_cases.steps.step_run import FLOW_ATTEMPTS
 from domain.use_cases.tools import Tools, save
 from domain.use_cases.work_flows import work_range
+from tests.integration.builders import DOCS, document_points
 from tests.integration.faults import Crash, Wrapped, after, before
-from tests.integration.worlds import DOCS, MARA, World, document_points, eventually
+from tests.integration.worlds import MARA, World, eventually
 
 LONG = 1000.0  # seconds
 OVER = -1.0  # seconds: a lease that ran out already

@@ -18,14 +18,9 @@ from domain.use_cases.steer_migration import (
     no_longer_true,
     roll_back_migration,
 )
+from tests.integration.builders import DOCS, document_points
 from tests.integration.faults import Wrapped, before
-from tests.integration.worlds import (
-    DOCS,
-    MARA,
-    World,
-    document_points,
-    eventually,
-)
+from tests.integration.worlds import MARA, World, eventually
 
 ALIAS = {"store": "prod"}
 PHYSICAL = {"store": "prod", "naming": "physical"}

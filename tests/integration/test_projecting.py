@@ -11,8 +11,9 @@ from domain.model.recorded import Cursor
 from domain.use_cases import project as projecting
 from domain.use_cases.project import Projection, advance, project, rebuild
 from projections import PROJECTIONS
+from tests.integration.builders import document_points
 from tests.integration.faults import Crash, Wrapped, after, before
-from tests.integration.worlds import World, document_points, eventually
+from tests.integration.worlds import World, eventually
 
 BATCH = 10
 

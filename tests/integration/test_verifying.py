@@ -11,16 +11,9 @@ from domain.model.points import PointBatch, encode_payload, id_of, key_of
 from domain.model.recorded import Heads
 from domain.use_cases import verify as verifying
 from domain.use_cases.verify import Verification, verify
+from tests.integration.builders import CODE, DOCS, code_points, document_points
 from tests.integration.faults import Wrapped
-from tests.integration.worlds import (
-    CODE,
-    DOCS,
-    STORE,
-    World,
-    WorldStores,
-    code_points,
-    document_points,
-)
+from tests.integration.worlds import STORE, World, WorldStores
 
 PAGE = 7
 

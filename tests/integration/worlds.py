@@ -1,15 +1,13 @@
 """A world to migrate in: an application with its table and shared collections, and our workers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from random import Random
 from typing import Any, TypeVar, cast
 from uuid import UUID, uuid4
 
 import asyncpg
-import numpy as np
 import orjson
 
 from adapters.postgres.leaders import PostgresLeaders
@@ -20,16 +18,9 @@ from domain.model.bodies import encode_body
 from domain.model.errors import NotFound
 from domain.model.generation import Generation
 from domain.model.migration import Migration, State
-from domain.model.points import (
-    Digest,
-    PointBatch,
-    encode_dense,
-    encode_payload,
-    encode_sparse,
-    key_of,
-)
+from domain.model.points import Digest, PointBatch
 from domain.model.recorded import ChangeSetDraft, Recorded
-from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
+from domain.model.schema import CollectionSchema
 from domain.ports import GenerationStatus, Ledger, SourceTable, VectorStore
 from domain.use_cases.apply_changes import Applier
 from domain.use_cases.plan_migration import plan_migration
@@ -40,23 +31,13 @@ from domain.use_cases.tools import Tools, save
 from domain.use_cases.verify import Verification, verify
 from domain.use_cases.work_flows import work_flows
 from projections import PROJECTIONS
+from tests.integration.builders import CODE, DOCS, code_points, document_points
 from tests.integration.faults import LedgerDeliveries
 
 STORE = "prod"
 CONNECTION = "app"
 MARA = Context(Actor("mara", "os-user"), reason="domains of their own")
 T = TypeVar("T")
-
-DOCS = CollectionSchema(
-    {"": VectorSpec(VectorKind.DENSE, 8, Distance.COSINE)},
-    {"source_id": {"type": "keyword"}},
-)
-CODE = CollectionSchema(
-    {
-        "text": VectorSpec(VectorKind.DENSE, 6, Distance.DOT),
-        "words": VectorSpec(VectorKind.SPARSE),
-    }
-)
 
 # The application's own table, with a column that is none of our business.
 CREATE_SOURCES = """
@@ -76,49 +57,6 @@ async def eventually(check: Callable[[], Awaitable[T]], within: float = 60.0) ->
         while not (found := await check()):
             await asyncio.sleep(0.01)
     return found
-
-
-def document_points(
-    sources: Sequence[Any], *, first: int = 1, seed: int = 1, payload: Mapping[str, Any] = {}
-) -> PointBatch:
-    """A point for `DOCS` for each source; every third id is a UUID."""
-    random, numbers = Random(seed), np.random.default_rng(seed)
-    ids = [
-        UUID(int=random.getrandbits(128)) if number % 3 == 0 else number
-        for number in range(first, first + len(sources))
-    ]
-    vectors: list[bytes | None] = []
-    for _ in sources:
-        vector = numbers.standard_normal(8)
-        vectors.append(encode_dense(vector / np.linalg.norm(vector)))
-    return PointBatch(
-        keys=[key_of(one) for one in ids],
-        payloads=[
-            encode_payload({"source_id": source, "n": n, "third": n / 3, **payload})
-            for n, source in enumerate(sources)
-        ],
-        vectors={"": vectors},
-    )
-
-
-def code_points(sources: Sequence[Any], *, first: int = 1, seed: int = 2) -> PointBatch:
-    """A point for `CODE` for each source; every fifth lacks its sparse vector."""
-    numbers = np.random.default_rng(seed)
-    dense: list[bytes | None] = [encode_dense(numbers.standard_normal(6)) for _ in sources]
-    sparse: list[bytes | None] = [
-        None
-        if n % 5 == 0
-        else encode_sparse(numbers.choice(1000, 4, replace=False), numbers.standard_normal(4))
-        for n, _ in enumerate(sources)
-    ]
-    return PointBatch(
-        keys=[key_of(first + n) for n, _ in enumerate(sources)],
-        payloads=[
-            encode_payload({"source_id": source, "path": f"src/{n}.py"})
-            for n, source in enumerate(sources)
-        ],
-        vectors={"text": dense, "words": sparse},
-    )
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from pydantic import Field
 
 from domain.model.errors import InvalidSpec, Rejected
-from domain.model.plan import Phase, Plan, Step, StepKind
+from domain.model.plan import Plan
 from domain.model.recipes.recipe import SourceRow, StoreFacts
+from domain.model.recipes.steps import adopt_step, check_step
 from domain.model.spec import Spec
 
 
@@ -44,31 +45,11 @@ class AdoptCollections:
                     for name in missing
                 )
             )
-        names = ", ".join(spec.collections)
-        adopt = Step(
-            id="adopt",
-            kind=StepKind.ADOPT,
-            phase=Phase.BACKUP,
-            params={
-                "store": spec.store,
-                "collections": spec.collections,
-                "batch": spec.batch.size,
-            },
-            does=f"record every point of {names} in the ledger",
-            undo="leave the collections as they are; the ledger lets go of them",
-            verify="digest of each collection equals the ledger's",
-        )
-        check = Step(
-            id="check",
-            kind=StepKind.CHECK,
-            phase=Phase.VERIFICATION,
-            params={"store": spec.store, "collections": spec.collections},
-            does=f"compare every point of {names} with the ledger, bit for bit",
-            undo="nothing to undo",
-            verify="counts and digests are equal",
-        )
         return Plan(
-            steps=(adopt, check),
+            steps=(
+                adopt_step(spec.store, spec.collections, spec.batch.size),
+                check_step(spec.store, spec.collections),
+            ),
             facts={
                 "collection": {
                     name: store.described[name].schema.to_json() for name in spec.collections

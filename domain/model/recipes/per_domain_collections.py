@@ -16,6 +16,7 @@ from domain.model.errors import InvalidSpec, Rejected
 from domain.model.names import default_name, next_generation, problem_with
 from domain.model.plan import Phase, Plan, Step, StepKind
 from domain.model.recipes.recipe import SourceRow, StoreFacts
+from domain.model.recipes.steps import adopt_step, check_step, drop_step
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from domain.model.spec import Section, Spec
 
@@ -116,10 +117,10 @@ class PerDomainCollections:
             raise InvalidSpec(tuple(problems))
         invalid = [row.id for row in rows if row.names is None]
         steps = [
-            _adopt(spec),
+            adopt_step(spec.source.store, _shared(spec), spec.batch.size),
             _create(spec, store, targets, physical, schemas),
             _flow(spec, store, targets, physical),
-            _check(spec, targets, physical),
+            check_step(spec.to.store, [*_shared(spec), *physical.values()]),
         ]
         if spec.to.naming == "alias" and targets:
             steps.append(_aliases(spec, store, targets, physical))
@@ -127,7 +128,9 @@ class PerDomainCollections:
         if changes:
             steps.append(_restructure(spec, changes))
         if spec.after == "drop":
-            steps.append(_drop(spec, store))
+            shared = _shared(spec)
+            pointing = {a: name for a, name in store.aliases.items() if name in shared}
+            steps.append(drop_step(spec.source.store, shared, spec.batch.size, pointing))
         return Plan(
             steps=tuple(steps),
             facts=_facts(spec, rows, store, targets),
@@ -278,19 +281,6 @@ def _target_problems(
     return problems
 
 
-def _adopt(spec: PerDomainSpec) -> Step:
-    shared = _shared(spec)
-    return Step(
-        id="adopt",
-        kind=StepKind.ADOPT,
-        phase=Phase.BACKUP,
-        params={"store": spec.source.store, "collections": shared, "batch": spec.batch.size},
-        does=f"record every point of {', '.join(shared)} in the ledger",
-        undo="leave the collections as they are; the ledger lets go of them",
-        verify="digest of each collection equals the ledger's",
-    )
-
-
 def _create(
     spec: PerDomainSpec,
     store: StoreFacts,
@@ -359,21 +349,6 @@ def _flow(
     )
 
 
-def _check(spec: PerDomainSpec, targets: list[Target], physical: dict[str, str]) -> Step:
-    return Step(
-        id="check",
-        kind=StepKind.CHECK,
-        phase=Phase.VERIFICATION,
-        params={
-            "store": spec.to.store,
-            "collections": [*_shared(spec), *(physical[target.name] for target in targets)],
-        },
-        does=f"compare every point of {len(targets)} collections with the ledger, bit for bit",
-        undo="nothing to undo",
-        verify="counts and digests are equal",
-    )
-
-
 def _aliases(
     spec: PerDomainSpec, store: StoreFacts, targets: list[Target], physical: dict[str, str]
 ) -> Step:
@@ -421,24 +396,6 @@ def _restructure(spec: PerDomainSpec, changes: dict[str, tuple[str | None, str |
         does=f"fill gaps of collection_names in {len(changes)} rows of {spec.source.table}",
         undo="put the former values back, except where a row was changed since",
         verify="each row holds the new value",
-    )
-
-
-def _drop(spec: PerDomainSpec, store: StoreFacts) -> Step:
-    shared = _shared(spec)
-    return Step(
-        id="drop",
-        kind=StepKind.DROP,
-        phase=Phase.CLEAN_UP,
-        params={
-            "store": spec.source.store,
-            "collections": shared,
-            "batch": spec.batch.size,
-            "aliases": {a: name for a, name in store.aliases.items() if name in shared},
-        },
-        does=f"drop {', '.join(shared)}",
-        undo="bring them back from the ledger, every point bit for bit",
-        verify="digest of each equals the one before it was dropped",
     )
 
 

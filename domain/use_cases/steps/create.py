@@ -18,8 +18,8 @@ async def do(run: StepRun) -> dict[str, Any]:
 
     async def create(target: dict[str, Any]) -> dict[str, Any]:
         schema = schemas[target["schema"]]
-        if target["existing"]:
-            await _refuse_changed(run, target["physical"], schema)
+        if not await run.declared(target["physical"]):
+            await _refuse_changed(run, target, schema)
         origin = "existing" if target["existing"] else "created"
         status = await run.declare(target["physical"], target["collection"], schema, origin)
         return {**target, "generation": status.generation}
@@ -32,10 +32,16 @@ async def do(run: StepRun) -> dict[str, Any]:
     }
 
 
-async def _refuse_changed(run: StepRun, physical: str, schema: CollectionSchema) -> None:
-    if await run.declared(physical):
-        return
+async def _refuse_changed(run: StepRun, target: dict[str, Any], schema: CollectionSchema) -> None:
+    """Refuse what somebody else made since the plan: it is not ours to fill, nor to drop."""
+    physical = target["physical"]
     description = await run.store.describe(physical)
+    if not target["existing"]:
+        if description is not None:
+            raise Conflict(
+                f"collection {physical!r} did not exist when this was planned; make a new plan"
+            )
+        return
     if description is None:
         raise Conflict(f"collection {physical!r} existed when this was planned; make a new plan")
     differences = description.schema.differences(schema)

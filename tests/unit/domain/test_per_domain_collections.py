@@ -430,3 +430,10 @@ def test_the_plan_is_plain_json_with_a_stable_hash() -> None:
 def test_all_problems_are_told_at_once() -> None:
     rows = [malformed("1", "Bad"), row("2", "日本語"), row("3", "A", ("media",))]
     assert len(refused(BASE, rows, store(without=("shared_docs",)))) == 4
+
+
+def test_a_name_that_was_taken_since_the_plan_makes_its_steps_stale() -> None:
+    taken = store(collections={"AI_Knowledge_documents__g1": (CODE, 0)})
+    assert plan(spec(), ROWS, taken).drift_from(plan(spec(), ROWS)) == tuple(
+        f"step {step} would do something else now" for step in ("create", "flow", "check", "aliases")
+    )

@@ -1,0 +1,51 @@
+"""Steps that several recipes compose."""
+
+from collections.abc import Mapping, Sequence
+
+from domain.model.plan import Phase, Step, StepKind
+
+
+def adopt_step(store: str, collections: Sequence[str], batch: int) -> Step:
+    """Record every point of collections in the ledger."""
+    return Step(
+        id="adopt",
+        kind=StepKind.ADOPT,
+        phase=Phase.BACKUP,
+        params={"store": store, "collections": list(collections), "batch": batch},
+        does=f"record every point of {', '.join(collections)} in the ledger",
+        undo="leave the collections as they are; the ledger lets go of them",
+        verify="digest of each collection equals the ledger's",
+    )
+
+
+def check_step(store: str, collections: Sequence[str]) -> Step:
+    """Compare collections with the ledger, point by point."""
+    return Step(
+        id="check",
+        kind=StepKind.CHECK,
+        phase=Phase.VERIFICATION,
+        params={"store": store, "collections": list(collections)},
+        does=f"compare every point of {len(collections)} collections with the ledger, bit for bit",
+        undo="nothing to undo",
+        verify="counts and digests are equal",
+    )
+
+
+def drop_step(
+    store: str, collections: Sequence[str], batch: int, aliases: Mapping[str, str]
+) -> Step:
+    """Drop collections that the ledger holds; `aliases` are those that point to them."""
+    return Step(
+        id="drop",
+        kind=StepKind.DROP,
+        phase=Phase.CLEAN_UP,
+        params={
+            "store": store,
+            "collections": list(collections),
+            "batch": batch,
+            "aliases": dict(aliases),
+        },
+        does=f"drop {', '.join(collections)}",
+        undo="bring them back from the ledger, every point bit for bit",
+        verify="digest of each equals the one before it was dropped",
+    )
