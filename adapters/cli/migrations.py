@@ -14,6 +14,7 @@ from adapters.cli.specs import read_spec
 from adapters.cli.tables import pairs, rows, show_plan
 from domain.model.errors import NotFound, Rejected
 from domain.model.migration import Migration, State
+from domain.model.recipes import recipe_for
 from domain.use_cases.plan_migration import Planned, migration_named, plan_migration
 from domain.use_cases.progress import progress
 from domain.use_cases.steer_migration import (
@@ -52,20 +53,27 @@ async def plan(
     exit_code: ExitCode = False,
 ) -> int:
     """Show what a migration would do, and record the plan with its id and hash."""
+    document = _checked(spec, skip_invalid=skip_invalid)
     async with open_service(cli.settings) as service:
-        planned = await _planned(cli, service, spec, record=record, skip_invalid=skip_invalid)
+        planned = await _planned(cli, service, document, record=record)
     _show(cli, planned)
     pending = planned.migration.state is not State.COMPLETED
     return FAILED if exit_code and pending else 0
 
 
-async def _planned(
-    cli: Cli, service: Service, spec: Path, *, record: bool, skip_invalid: bool
-) -> Planned:
-    document = read_spec(spec)
+def _checked(path: Path, *, skip_invalid: bool) -> dict[str, Any]:
+    """The document of a spec file, checked before anything is connected to."""
+    document = read_spec(path)
     if skip_invalid:
         document["skip_invalid"] = True
-    context = cli.context(str(document.get("reason", "")))
+    recipe_for(document)
+    return document
+
+
+async def _planned(
+    cli: Cli, service: Service, document: dict[str, Any], *, record: bool
+) -> Planned:
+    context = cli.context(document["reason"])
     return await plan_migration(service.tools, document, context, record=record)
 
 
@@ -100,8 +108,13 @@ async def apply(
     log_file: LogFile = None,
 ) -> int:
     """Run exactly the recorded plan and wait for its end; once done, the same does nothing."""
+    by_id = UUID_SHAPE.fullmatch(target) is not None
+    document = {} if by_id else _checked(Path(target), skip_invalid=skip_invalid)
     async with open_service(cli.settings) as service:
-        migration = await _target(cli, service, target, skip_invalid=skip_invalid)
+        if by_id:
+            migration = await _named(service, target)
+        else:
+            migration = (await _planned(cli, service, document, record=True)).migration
         return await _run(
             cli, service, migration, yes=yes, reason=reason, detach=detach, log_file=log_file
         )
@@ -130,16 +143,6 @@ async def _run(
         return 0
     log = log_file or _log(cli, migration)
     return await follow(cli, service, migration, log=log, wanted=State.COMPLETED)
-
-
-async def _target(cli: Cli, service: Service, target: str, *, skip_invalid: bool) -> Migration:
-    found = await migration_named(service.tools, target)
-    if found is not None:
-        return found
-    if UUID_SHAPE.fullmatch(target):
-        raise NotFound(f"there is no migration {target}; see `migration list`")
-    planned = await _planned(cli, service, Path(target), record=True, skip_invalid=skip_invalid)
-    return planned.migration
 
 
 def _log(cli: Cli, migration: Migration) -> Path:

@@ -19,12 +19,12 @@ def running_endpoints(data_dir: Path, roles: Collection[str]) -> Endpoints:
         Unavailable: no server of a role ever ran here.
     """
     ports = recorded_ports(data_dir)
-    for role in roles:
-        if ROLES[role] not in ports:
-            raise Unavailable(
-                f"no embedded {role} has run in {data_dir}; start it with `migration-ledger up`, "
-                "or configure your own servers"
-            )
+    missing = sorted(role for role in roles if ROLES[role] not in ports)
+    if missing:
+        raise Unavailable(
+            f"no embedded {' or '.join(missing)} has run in {data_dir}; start it with "
+            "`migration-ledger up`, name another --data-dir, or configure your own servers"
+        )
     return Endpoints(
         database_url=postgres.url(data_dir, ports[postgres.NAME]) if "database" in roles else None,
         kafka_bootstrap=f"127.0.0.1:{ports[broker.NAME]}" if "kafka" in roles else None,

@@ -376,12 +376,24 @@ async def test_a_clean_stop_finishes_what_is_under_way_before_leases_are_given_b
     assert (await world.status(generation)).applied == 2
 
 
-async def test_a_lost_lease_is_taken_again(world: World) -> None:
+async def test_a_lost_lease_is_taken_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply_changes, "LEASE_SECONDS", LONG)  # no renewal notices it
     generation = await world.generation()
     await history(world, generation)
-    receipt = before(world.tools.applications.receipt, Conflict("lost"), nth=2)
+    applications, lost = world.tools.applications, []
+
+    async def receipt(lease: Lease, *facts: Any) -> None:
+        if len(lost) < 2:
+            await applications.release(lease.holder)
+            lost.append(lease.epoch)
+            with pytest.raises(Conflict) as refused:
+                await applications.receipt(lease, *facts)
+            raise refused.value
+        await applications.receipt(lease, *facts)
+
     async with world.applier(with_applications(world, receipt=receipt)):
         await world.applied(generation)
+    assert lost == [1, 2]
     await assert_equal(world, generation)
 
 
