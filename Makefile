@@ -1,5 +1,6 @@
 # make demo, make test: each sets up what it needs in .venv from the locked requirements.
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -10,14 +11,14 @@ demo: $(STAMP)
 	@$(BIN)/migration-ledger demo
 
 test: check
-	$(BIN)/pytest tests --ignore=tests/unit
+	$(BIN)/pytest tests --ignore=tests/unit -n $(JOBS) --dist loadgroup
 
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests/unit -n 2
+	$(BIN)/pytest tests/unit -n $(JOBS)
 
 unit: $(STAMP)
 	$(BIN)/pytest tests/unit

@@ -59,8 +59,8 @@ class ConfiguredStores:
         """
         if name not in self._endpoints:
             raise NotFound(
-                f"no store is named {name!r}{nearest(name, self.names)}; "
-                "name it in migration-ledger.toml under [stores]"
+                f"no store is named {name!r} in migration-ledger.toml under [stores]"
+                f"{nearest(name, self.names)}"
             )
         if name not in self._open:
             connection = self._endpoints[name]
@@ -80,9 +80,8 @@ class ConfiguredStores:
         """
         if connection not in self._connections:
             raise NotFound(
-                f"no connection is named {connection!r}"
-                f"{nearest(connection, sorted(self._connections))}; "
-                "name it in migration-ledger.toml under [connections]"
+                f"no connection is named {connection!r} in migration-ledger.toml under "
+                f"[connections]{nearest(connection, sorted(self._connections))}"
             )
         return PostgresSourceTable(self._connections[connection], table)
 

@@ -33,7 +33,7 @@ KNOWN = {
     "kafka_username": "SASL user",
     "kafka_password": "SASL password",
     "kafka_ca_file": "PEM file of certificate authorities",
-    "qdrant_url": "gRPC endpoint of the vector store named default",
+    "qdrant_url": "vector store named default: its gRPC endpoint, http://host:6334",
     "qdrant_api_key": "API key of the vector store named default",
     "objects_url": "object storage: file:///…, s3://…, gs://…, az://…",
     "embed": "servers to embed although others are configured: database, kafka, qdrant",
@@ -65,7 +65,7 @@ class Settings:
         data_dir: folder of the embedded servers, objects and logs.
         connections: application databases by name: URL.
         stores: vector stores by name.
-        embedders: embedding models by name: folder of a fitted model.
+        embedders: embedding models by name: file of a fitted model.
         http_host: address that the HTTP API listens on.
         http_port: its port, or None where it is to be chosen.
         source: the settings file that was read, or None.
@@ -173,7 +173,10 @@ def _section(
     for name, connection in document.get(section, {}).items():
         unknown = set(connection) - keys
         if unknown or not set(connection) & keys - {"api_key"}:
-            raise Rejected(f"{path}: [{section}.{name}] takes {', '.join(sorted(keys))}")
+            found = f"unknown key {min(unknown)!r}" if unknown else "a key is missing"
+            raise Rejected(
+                f"{path}: [{section}.{name}]: {found}; it takes {', '.join(sorted(keys))}"
+            )
         made[name] = make(connection)
     return made
 
@@ -192,10 +195,9 @@ def _refuse_forgotten(values: Mapping[str, Any], embed: set[str]) -> None:
     missing = set(SERVERS) - given - embed
     if given and missing:
         raise Rejected(
-            f"{', '.join(keys[n] for n in sorted(given))} is set but "
-            f"{', '.join(keys[n] for n in sorted(missing))} is not; "
-            f"set {'them' if len(missing) > 1 else 'it'} too, or say --embed "
-            f"{','.join(sorted(missing))} to use an embedded server there"
+            f"missing: {', '.join(keys[n] for n in sorted(missing))}; since "
+            f"{', '.join(keys[n] for n in sorted(given))} is given, configure that too, or say "
+            f"--embed {','.join(sorted(missing))} to use an embedded server there"
         )
 
 

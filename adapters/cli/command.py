@@ -20,7 +20,7 @@ from adapters.settings import KNOWN, Settings, load_settings
 from domain.model.aggregate import Context
 from domain.model.errors import InvalidSpec, LedgerError, PlanStale, Rejected, Unavailable
 
-FAILED, MISUSED, UNREACHABLE, WAITS = 1, 2, 3, 4
+FAILED, MISUSED, UNREACHABLE = 1, 2, 3
 INTERRUPTED = 130
 PIPED_WIDTH = 120
 """Columns of tables that go to a file or another program."""

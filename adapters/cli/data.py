@@ -9,7 +9,7 @@ from adapters.bootstrap import DEFAULT, ConfiguredStores, Service, open_service
 from adapters.cli.command import FAILED, Cli, Reason, Yes
 from adapters.cli.tables import pairs, rows
 from adapters.embedders.lsa import LsaModel
-from domain.model.errors import NotFound
+from domain.model.errors import NotFound, Rejected
 from domain.model.generation import Application
 from domain.model.points import decode_payload, id_of
 from domain.model.spec import nearest
@@ -23,13 +23,20 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Collection, by name o
 Store = Annotated[str, typer.Option(help="Vector store connection.")]
 
 
-async def list_collections(cli: Cli) -> None:
-    """List the collections that the ledger knows, and how far they are applied."""
+async def list_collections(
+    cli: Cli,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Those that were dropped or released, too.")
+    ] = False,
+) -> None:
+    """List the collections that the ledger looks after, and how far they are applied."""
     async with open_service(cli.settings) as service:
         shown = {
             d["generation"]: d for _, d in await service.views.find("collections", limit=10000)
         }
-        found = [_document(status, shown) for status in await service.applications.generations()]
+        known = await service.applications.generations()
+    found = [_document(status, shown) for status in known if everything or not status.gone]
     if cli.json:
         for document in found:
             cli.emit(document)
@@ -77,7 +84,11 @@ async def show_collection(cli: Cli, name: Name, *, store: Store = DEFAULT) -> No
     if cli.json:
         cli.emit(document)
         return
-    pairs(cli.console, {k: v for k, v in document.items() if k != "generations"})
+    hidden = {"generations", "schema"}
+    pairs(cli.console, {k: v for k, v in document.items() if k not in hidden})
+    if described:
+        vectors = {name or "(unnamed)": v.shape for name, v in described.schema.vectors.items()}
+        pairs(cli.console, {"vectors": vectors, "indexes": sorted(described.schema.indexes)})
     rows(
         cli.console,
         ["number", "state", "points", "recorded", "applied", "aliases"],
@@ -154,13 +165,14 @@ async def search(
 
 def _model(service: Service, name: str) -> Path:
     known = service.settings.embedders
+    if not known:
+        raise NotFound("no embedder is configured; name one in migration-ledger.toml: [embedders]")
     if not name and len(known) == 1:
         name = next(iter(known))
+    if not name:
+        raise Rejected(f"several embedders are configured, say --embedder: {', '.join(known)}")
     if name not in known:
-        raise NotFound(
-            f"no embedder is named {name!r}{nearest(name, list(known))}; "
-            "name it in migration-ledger.toml under [embedders]"
-        )
+        raise NotFound(f"no embedder is named {name!r}{nearest(name, list(known))}")
     return Path(known[name])
 
 
@@ -195,9 +207,11 @@ async def retry(
 ) -> None:
     """Try the dead letter of a collection again."""
     async with open_service(cli.settings) as service:
+        _require(reason)
         status = await _halted(service, store, name)
         cli.confirm(f"Try change {status.halted_at} of {status.physical} again?", yes=yes)
         await service.applications.retry(status.generation, cli.context(reason))
+    _tell(cli, status, "tried again")
 
 
 async def skip(
@@ -205,9 +219,24 @@ async def skip(
 ) -> None:
     """Give the dead letter of a collection up; the collection then differs by it."""
     async with open_service(cli.settings) as service:
+        _require(reason)
         status = await _halted(service, store, name)
         cli.confirm(f"Give change {status.halted_at} of {status.physical} up?", yes=yes)
         await service.applications.skip(status.generation, cli.context(reason))
+    _tell(cli, status, "given up")
+
+
+def _require(reason: str) -> None:
+    if not reason:
+        raise Rejected("this needs --reason, which is recorded")
+
+
+def _tell(cli: Cli, status: GenerationStatus, what: str) -> None:
+    document = {"physical": status.physical, "change": status.halted_at, "is": what}
+    if cli.json:
+        cli.emit(document)
+    else:
+        pairs(cli.console, document)
 
 
 async def _halted(service: Service, store: str, name: str) -> GenerationStatus:

@@ -133,9 +133,12 @@ def _counts(result: dict[str, Any]) -> str:
 
 
 async def follow(
-    cli: Cli, service: Service, migration: Migration, *, log: Path | None, wanted: State
+    cli: Cli, service: Service, migration: Migration, *, log: Path | None, wanted: State | None
 ) -> int:
-    """Show a migration until it settles; returns the exit status."""
+    """Show a migration until it settles; returns the exit status.
+
+    With `wanted` None every state but failed is fine.
+    """
     bar = Progress(
         TextColumn("  {task.description:<14}"),
         BarColumn(bar_width=30),
@@ -152,7 +155,7 @@ async def follow(
             last = observed
             for recorded in observed.events:
                 if not cli.json:
-                    cli.console.print(f"  {describe(recorded)}", markup=False)
+                    cli.console.print(f"  {describe(recorded)}", markup=False, soft_wrap=True)
                 if written is not None:
                     written.write(recorded)
             document = observed.document
@@ -170,4 +173,7 @@ async def follow(
         cli.emit(last.document)
     elif log:
         cli.console.print(f"  log: {log}", markup=False)
-    return 0 if last.state is wanted else FAILED
+    if not cli.json and log is None:
+        cli.console.print(f"  {last.state}")
+    fine = last.state is not State.FAILED if wanted is None else last.state is wanted
+    return 0 if fine else FAILED

@@ -26,7 +26,9 @@ from domain.use_cases.steer_migration import (
 
 Spec = Annotated[Path, typer.Argument(help="Spec file, YAML or JSON.")]
 Target = Annotated[str, typer.Argument(metavar="ID|SPEC", help="Migration id, or a spec file.")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="Migration id.")]
+Id = Annotated[
+    str, typer.Argument(metavar="ID|NAME", help="Migration id, or a name: the latest that has it.")
+]
 Record = Annotated[
     bool, typer.Option("--record/--no-record", help="Record the plan, or only show it.")
 ]
@@ -132,8 +134,13 @@ async def _run(
 ) -> int:
     if migration.state is State.COMPLETED:
         return await _already_done(cli, service, migration)
+    if migration.state in {State.ROLLED_BACK, State.CANCELLED}:
+        raise Rejected(
+            f"migration {migration.id} is {migration.state}, which is for good; "
+            "apply its spec to make another attempt"
+        )
     if migration.state in {State.PLANNED, State.FAILED}:
-        if not cli.json:
+        if not (cli.json or yes):
             show_plan(cli.console, migration.plan, title=migration.name)
         cli.confirm("Apply this plan?", yes=yes)
         context = cli.context(reason or migration.spec["reason"])
@@ -172,7 +179,14 @@ def _say(cli: Cli, document: dict[str, Any]) -> None:
 
 
 async def _named(service: Service, reference: str) -> Migration:
+    """The migration with this id, or the latest with this name."""
     found = await migration_named(service.tools, reference)
+    if found is None:
+        same = await service.views.find("migrations", match={"name": reference}, limit=1000)
+        if not same:
+            raise NotFound(f"there is no migration {reference!r}; see `migration list`")
+        latest = max((document for _, document in same), key=lambda d: str(d["planned_at"]))
+        found = await migration_named(service.tools, latest["id"])
     if found is None:
         raise NotFound(f"there is no migration {reference!r}; see `migration list`")
     return found
@@ -249,7 +263,8 @@ async def list_migrations(
         for document in found:
             cli.emit(document)
     else:
-        rows(cli.console, ["id", "name", "state", "points", "planned_at", "planned_by"], found)
+        shown = [{**d, "planned_at": datetime.fromisoformat(d["planned_at"])} for d in found]
+        rows(cli.console, ["id", "name", "state", "points", "planned_at", "planned_by"], shown)
 
 
 async def show(cli: Cli, migration: Id) -> None:
@@ -262,28 +277,35 @@ async def show(cli: Cli, migration: Id) -> None:
         cli.emit({**document, "progress": progress(document, datetime.now(UTC))})
         return
     cli.console.print(f"[bold]{found.name}[/bold]  {found.id}")
+    counts = progress(document, datetime.now(UTC))
     pairs(
         cli.console,
         {
             "state": found.state,
             "recipe": found.recipe,
             "plan": found.plan_hash,
-            "error": found.error,
-            **progress(document, datetime.now(UTC)),
+            "phase": counts["phase"],
+            "points": f"{counts['processed']:,} of {counts['total']:,}",
+            "without a place": counts["failed"],
+            "points per second": counts["rate"],
+            "seconds to go": counts["eta_seconds"],
         },
     )
     for recorded in events:
         at = recorded.recorded_at.isoformat(timespec="seconds")
-        cli.console.print(f"  {recorded.position:>6}  {at}  {describe(recorded)}", markup=False)
+        line = f"  {recorded.position:>6}  {at}  {describe(recorded)}"
+        cli.console.print(line, markup=False, soft_wrap=True)
 
 
 async def watch(cli: Cli, migration: Id) -> int:
-    """Follow a migration until it settles."""
+    """Follow a migration until it settles; fails if the migration does."""
     async with open_service(cli.settings) as service:
         found = await _named(service, migration)
         if not cli.json:
-            return await follow(cli, service, found, log=None, wanted=State.COMPLETED)
+            return await follow(cli, service, found, log=None, wanted=None)
+        state = found.state
         async for observed in observe(service, found.id):
+            state = observed.state
             if observed.document is not None:
                 cli.emit(observed.document)
-    return 0
+    return FAILED if state is State.FAILED else 0

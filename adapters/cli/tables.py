@@ -1,14 +1,20 @@
 """How plans, migrations and collections are shown to people."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from domain.model.plan import Plan
+from domain.model.plan import Plan, StepKind
 
 Document = Mapping[str, Any]
+
+WHOLE = {"id", "state", "planned_at", "step"}
+"""Columns that are never broken over lines: people copy them."""
+
+NAMES_SHOWN = 40
 
 
 def show_plan(console: Console, plan: Plan, *, title: str) -> None:
@@ -21,8 +27,27 @@ def show_plan(console: Console, plan: Plan, *, title: str) -> None:
     for step in plan.steps:
         table.add_row(step.id, step.does, step.undo)
     console.print(table)
+    counts = {name: _total(value) for name, value in plan.estimates.items()}
+    shown = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items())
+    console.print(f"  {shown}", markup=False)
+    names = [
+        target["collection"]
+        for step in plan.steps
+        if step.kind is StepKind.CREATE
+        for target in step.params["collections"]
+    ]
+    if names:
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        console.print(f"  collections: {', '.join(names[:NAMES_SHOWN])}{more}", markup=False)
     for note in plan.notes:
         console.print(f"  note: {note}", markup=False)
+
+
+def _total(value: Any) -> int:
+    """An estimate as one number: itself, the sum of a mapping, or the length of a list."""
+    if isinstance(value, Mapping):
+        return sum(value.values())
+    return len(value) if isinstance(value, list) else int(value)
 
 
 def rows(console: Console, columns: Sequence[str], documents: Sequence[Document]) -> None:
@@ -30,7 +55,12 @@ def rows(console: Console, columns: Sequence[str], documents: Sequence[Document]
     table = Table(box=None, pad_edge=False, show_edge=False)
     for column in columns:
         numeric = bool(documents) and isinstance(documents[0].get(column), int)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            column.replace("_", " "),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=column in WHOLE,
+        )
     for document in documents:
         table.add_row(*(_text(document.get(column)) for column in columns))
     console.print(table)
@@ -44,10 +74,10 @@ def pairs(console: Console, document: Document) -> None:
 
 
 def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
+    if value is None or isinstance(value, bool):
+        return {None: "-", True: "yes", False: "no"}[value]
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, list | tuple | set):

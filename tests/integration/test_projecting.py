@@ -180,17 +180,6 @@ async def test_a_projector_that_is_restarted_goes_on(world: World) -> None:
     assert found["points"] == 5
 
 
-async def test_two_projectors_do_not_apply_anything_twice(world: World) -> None:
-    await some_history(world)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(build(world))
-        group.create_task(build(world))
-    found = await documents(world.views)
-    for projection in PROJECTIONS:
-        await rebuild(world.ledger, world.views, projection)
-    assert await documents(world.views) == found
-
-
 async def test_views_that_do_not_answer_are_waited_for(world: World) -> None:
     await some_history(world)
     store = before(world.views.store, Unavailable("away"), nth=2, times=2)

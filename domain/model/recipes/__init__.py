@@ -28,7 +28,9 @@ def recipe_for(document: Mapping[str, Any]) -> tuple[Recipe, Spec]:
             ("a spec is a mapping of keys, such as `recipe: per-domain-collections`",)
         )
     refuse_credentials(document)
-    name = str(document.get("recipe", ""))
+    if "recipe" not in document:
+        raise InvalidSpec((f"missing key 'recipe'{nearest('', list(RECIPES))}",))
+    name = str(document["recipe"])
     if name not in RECIPES:
         raise InvalidSpec((f"unknown recipe {name!r}{nearest(name, list(RECIPES))}",))
     recipe = RECIPES[name]

@@ -1,4 +1,4 @@
-"""Split shared collections into one collection for each source and type (S0).
+"""Split shared collections into one collection for each source and type.
 
 The shared collections are adopted into the ledger, one flow for each of them routes every point
 by its `source_id` to the collection of its source and type, the copies are verified, the names
@@ -137,6 +137,9 @@ class PerDomainCollections:
             estimates={
                 "sources": len(rows) - len(invalid),
                 "skipped_sources": invalid,
+                "collections_to_create": len(set(physical.values()) - store.collections),
+                "collections_existing": len(set(physical.values()) & store.collections),
+                "rows_to_change": len(changes),
                 "points": {name: store.described[name].points for name in _shared(spec)},
             },
             notes=_notes(spec, store, invalid),

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from domain.model.plan import Phase, Step, StepKind
 
+NAMED = 3
+
 
 def adopt_step(store: str, collections: Sequence[str], batch: int) -> Step:
     """Record every point of collections in the ledger."""
@@ -25,9 +27,16 @@ def check_step(store: str, collections: Sequence[str]) -> Step:
         kind=StepKind.CHECK,
         phase=Phase.VERIFICATION,
         params={"store": store, "collections": list(collections)},
-        does=f"compare every point of {len(collections)} collections with the ledger, bit for bit",
+        does=f"compare every point of {_named(collections)} with the ledger, bit for bit",
         undo="nothing to undo",
         verify="counts and digests are equal",
+    )
+
+
+def _named(collections: Sequence[str]) -> str:
+    """The collections by name, or their number where the names would be a page."""
+    return (
+        ", ".join(collections) if len(collections) <= NAMED else f"{len(collections)} collections"
     )
 
 

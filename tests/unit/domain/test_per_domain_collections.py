@@ -103,6 +103,9 @@ def test_the_steps_of_a_plan() -> None:
     assert made.estimates == {
         "sources": 2,
         "skipped_sources": [],
+        "collections_to_create": 3,
+        "collections_existing": 0,
+        "rows_to_change": 2,
         "points": {"shared_code": 20, "shared_docs": 1000},
     }
     assert all(s.does and s.undo and s.verify for s in made.steps)

@@ -111,7 +111,7 @@ def test_an_unknown_recipe_comes_with_the_nearest(recipe: Any, sentence: str) ->
 
 
 def test_a_missing_recipe_lists_the_known_ones() -> None:
-    assert problems({}) == (f"unknown recipe ''{KNOWN}",)
+    assert problems({}) == (f"missing key 'recipe'{KNOWN}",)
 
 
 @pytest.mark.parametrize("document", [[], "text", None, 7])
