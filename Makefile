@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 .PHONY: demo test check unit format lock clean
 
 demo: $(STAMP)
-	@$(BIN)/migration-ledger demo
+	@$(BIN)/migration-ledger demo --data-dir .migration-ledger
 
 test: check
 	$(BIN)/pytest tests --ignore=tests/unit -n $(JOBS) --dist loadgroup

@@ -133,6 +133,9 @@ async def test_s0_4_a_dry_run_records_and_changes_nothing(world: World) -> None:
     assert planned.plan.estimates == {
         "sources": 3,
         "skipped_sources": [],
+        "collections_to_create": 5,
+        "collections_existing": 0,
+        "rows_to_change": 3,
         "points": {world.docs: 300, world.code: 120},
     }
     assert (await world.ledger.head()).position == 0

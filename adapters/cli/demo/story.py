@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,14 +63,14 @@ async def demo(cli: Cli) -> int:
     for claim, true in story.held.items():
         cli.console.print(f"  {'yes' if true else '[red]NO[/red] '}  {claim}")
     cli.console.print(f"\n{time.monotonic() - began:.0f} s in all. To look around by yourself:")
-    where = f"--data-dir {shlex.quote(str(folder))}"
+    program, where = sys.argv[0], f"--data-dir {shlex.quote(str(folder))}"
     for command in (
-        f"migration-ledger up {where}",
-        f"migration-ledger migration list {where}",
-        f"migration-ledger collection list {where}",
-        f"migration-ledger plan {shlex.quote(str(folder / MARKER))} {where}",
+        f"{program} up {where}",
+        f"{program} migration list {where}",
+        f"{program} collection list --all {where}",
+        f"{program} apply {shlex.quote(str(folder / MARKER))} {where}",
     ):
-        cli.console.print(f"  {command}", markup=False)
+        cli.console.print(f"  {command}", markup=False, soft_wrap=True)
     return 0 if held else FAILED
 
 
