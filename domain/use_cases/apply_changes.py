@@ -17,7 +17,7 @@ from domain.model.errors import Conflict, Corrupt, LedgerError, NotFound, Reject
 from domain.model.recorded import Recorded
 from domain.ports import GenerationStatus, Lease
 from domain.use_cases.bodies import BodyCache
-from domain.use_cases.change_effects import Effects
+from domain.use_cases.change_effects import WINDOW, Effects
 from domain.use_cases.tools import Tools
 
 logger = logging.getLogger("migration_ledger.applier")
@@ -27,8 +27,6 @@ LEASE_SECONDS = 6.0
 CALL_DEADLINE = 5.0
 POLL_SECONDS = 2.0
 ACQUIRE_SECONDS = 0.2
-WINDOW = 64
-"""Events that a lane reads and applies at a time."""
 LONGEST_PAUSE = 5.0
 POISON = (Rejected, Corrupt)
 """What makes a change a dead letter: the store refuses it, or its body is missing or altered."""

@@ -10,12 +10,15 @@ from domain.model.generation import Generation
 from domain.model.points import PointBatch
 from domain.model.recorded import Recorded
 from domain.model.schema import CollectionSchema
-from domain.ports import VectorStore
+from domain.ports import GenerationStatus, VectorStore
 from domain.use_cases.bodies import BodyCache
 from domain.use_cases.tools import Tools
 
 POINTS_AT_ONCE = 2000
-WINDOW_CHANGES = 20
+WINDOW = 64
+"""Events that are read and applied at a time; so many a paused applier may write late."""
+
+POINTS_VERIFIED = 500
 
 
 class Effects:
@@ -103,27 +106,24 @@ class Effects:
         position are read back and compared with the heads.
         """
         events = await self._tools.ledger.events(
-            generation, after=max(0, applied - WINDOW_CHANGES), through=applied
+            generation, after=max(0, applied - WINDOW), through=applied
         )
         status = await self._tools.applications.status(generation)
         if status is None or status.gone:
             return
-        writes = [
-            r
-            for r in events
-            if isinstance(r.event, Generation.ChangeSetRecorded) and not r.event.captured
-        ]
-        keys = sorted({key for m in await self._manifests(writes) for key in m.keys})
-        if not keys:
-            return
-        heads = await self._tools.ledger.heads_of(generation, keys)
-        at_or_below = {
-            key: (point_hash, address, row)
-            for key, point_hash, address, row, version in zip(
-                heads.keys, heads.hashes, heads.objects, heads.rows, heads.versions, strict=True
-            )
-            if version <= applied
-        }
+        for recorded in events:
+            event = recorded.event
+            if isinstance(event, Generation.ChangeSetRecorded) and not event.captured:
+                (manifest,) = await self._manifests([recorded])
+                for start in range(0, len(manifest), POINTS_VERIFIED):
+                    keys = sorted(manifest.keys[start : start + POINTS_VERIFIED])
+                    await self._put_right(status, keys, applied)
+
+    async def _put_right(
+        self, status: GenerationStatus, keys: Sequence[bytes], applied: int
+    ) -> None:
+        """Compare some points of a store with their heads, and write those that differ again."""
+        heads = await self._tools.ledger.heads_of(status.generation, keys)
         store = self._tools.stores.store(status.store)
         stored = await store.retrieve(status.physical, keys)
         there = dict(zip(stored.keys, stored.hashes(), strict=True))
@@ -131,9 +131,9 @@ class Effects:
         if deleted:
             await store.delete(status.physical, sorted(deleted))
         wrong: dict[str, list[int]] = defaultdict(list)
-        for key, (point_hash, address, row) in at_or_below.items():
-            if there.get(key) != point_hash:
-                wrong[address].append(row)
+        for index, key in enumerate(heads.keys):
+            if heads.versions[index] <= applied and there.get(key) != heads.hashes[index]:
+                wrong[heads.objects[index]].append(heads.rows[index])
         if wrong:
             await store.upsert(status.physical, await self._points(wrong))
 
@@ -157,3 +157,5 @@ async def _create(store: VectorStore, physical: str, event: Generation.Created) 
     differences = description.schema.differences(schema)
     if differences:
         raise Rejected(f"collection {physical!r} has another shape: {'; '.join(differences)}")
+    if event.origin == "existing":
+        await store.create(physical, schema)  # adds the indexes that it lacks

@@ -17,6 +17,11 @@ from domain.use_cases.tools import Tools, save
 
 logger = logging.getLogger("migration_ledger.coordinator")
 
+
+class StepCrashed(LedgerError):
+    """A step ended with an error that is a defect of ours."""
+
+
 COORDINATOR = Actor("coordinator", "service")
 LONGEST_WAIT = 5.0
 RETRY_SECONDS = 0.2
@@ -117,6 +122,9 @@ async def _unless_redirected(
             return await work
         except LedgerError as error:
             return error
+        except Exception as error:  # a defect of ours must not stop the other migrations
+            logger.exception("step_crashed", extra={"migration": str(migration.id)})
+            return StepCrashed(f"defect: {type(error).__name__}; the coordinator's log has more")
 
     async with asyncio.TaskGroup() as group:
         step = group.create_task(outcome())

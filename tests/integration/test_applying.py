@@ -533,3 +533,16 @@ async def test_through_the_broker(world: World, database: Database) -> None:
             await world.applied(generation)
             stop.set()
     await assert_equal(world, generation)
+
+
+async def test_a_takeover_leaves_captured_points_to_those_who_wrote_them(world: World) -> None:
+    await world.fill()
+    await world.migrate()
+    known = await world.tools.applications.generations(physical=world.docs)
+    theirs = document_points(["somebody else's"], first=1, seed=9)
+    await world.store.upsert(world.docs, theirs)
+
+    effects = Effects(world.tools, BodyCache(world.tools.objects))
+    await effects.verify_last_window(known[-1].generation, known[-1].applied)
+
+    assert await world.store.retrieve(world.docs, theirs.keys) == theirs
