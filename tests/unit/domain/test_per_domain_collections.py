@@ -438,5 +438,6 @@ def test_all_problems_are_told_at_once() -> None:
 def test_a_name_that_was_taken_since_the_plan_makes_its_steps_stale() -> None:
     taken = store(collections={"AI_Knowledge_documents__g1": (CODE, 0)})
     assert plan(spec(), ROWS, taken).drift_from(plan(spec(), ROWS)) == tuple(
-        f"step {step} would do something else now" for step in ("create", "flow", "check", "aliases")
+        f"step {step} would do something else now"
+        for step in ("create", "flow", "check", "aliases")
     )
