@@ -173,8 +173,8 @@ class Applications(Protocol):
         the store) after it ran out.
         """
 
-    async def renew(self, holder: str, ttl: float) -> set[UUID]:
-        """Extend all leases of a holder; returns the generations that it still holds."""
+    async def renew(self, holder: str, ttl: float, generations: Sequence[UUID]) -> set[UUID]:
+        """Extend a holder's leases of these generations; returns those that it still holds."""
 
     async def release(self, holder: str) -> None:
         """Give all leases of a holder back, without a grace for the next one."""

@@ -4,7 +4,7 @@ Leases run by the database's clock. Events of an application's stream are append
 its row, which is taken before the ledger's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -56,7 +56,8 @@ RETURNING a.epoch, a.applied, NOT b.released AND b.holder <> $2 AS taken_over
 # Extend all leases of a holder, locked in one order.
 _RENEW = """
 WITH held AS (
-    SELECT generation FROM applications WHERE holder = $1 AND NOT released
+    SELECT generation FROM applications
+    WHERE holder = $1 AND NOT released AND generation = ANY($3::uuid[])
     ORDER BY generation FOR UPDATE
 )
 UPDATE applications a SET lease_until = clock_timestamp() + make_interval(secs => $2)
@@ -111,10 +112,10 @@ class PostgresApplications:
             return None
         return Lease(generation, holder, row["epoch"], row["applied"], row["taken_over"])
 
-    async def renew(self, holder: str, ttl: float) -> set[UUID]:
-        """Extend all leases of a holder; returns the generations that it still holds."""
+    async def renew(self, holder: str, ttl: float, generations: Sequence[UUID]) -> set[UUID]:
+        """Extend a holder's leases of these generations; returns those that it still holds."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_RENEW, holder, ttl)
+            rows = await connection.fetch(_RENEW, holder, ttl, generations)
         return {plain_uuid(row["generation"]) for row in rows}
 
     async def release(self, holder: str) -> None:

@@ -77,24 +77,30 @@ def translated(where: str) -> Iterator[None]:
     try:
         yield
     except _LOST as error:
-        raise ConnectionLost(f"lost the connection to PostgreSQL at {where}: {error}") from error
+        said = _said(error)
+        raise ConnectionLost(f"lost the connection to PostgreSQL at {where}: {said}") from error
     except _NOT_LET_IN as error:
-        raise Unavailable(f"PostgreSQL at {where} did not let us in: {error}") from error
+        raise Unavailable(f"PostgreSQL at {where} did not let us in: {_said(error)}") from error
     except _BUSY as error:
-        reason = str(error) or "no answer in time"
+        reason = _said(error) or "no answer in time"
         raise Unavailable(f"PostgreSQL at {where}: {reason}") from error
     except _NO_SCHEMA as error:
         raise Unavailable(
-            f"the database {where} lacks tables of this program ({error}); run `db upgrade`"
+            f"the database {where} lacks tables of this program ({_said(error)}); run `db upgrade`"
         ) from error
     except asyncpg.InsufficientPrivilegeError as error:
-        raise Rejected(f"PostgreSQL at {where} refuses: {error}") from error
+        raise Rejected(f"PostgreSQL at {where} refuses: {_said(error)}") from error
     except asyncpg.PostgresError as error:
-        raise LedgerError(f"PostgreSQL at {where}: {error}") from error
+        raise LedgerError(f"PostgreSQL at {where}: {_said(error)}") from error
     except asyncpg.InterfaceError as error:
         if isinstance(error, ValueError):  # wrong arguments: a defect, not a broken connection
             raise
-        raise ConnectionLost(f"no connection to PostgreSQL at {where}: {error}") from error
+        raise ConnectionLost(f"no connection to PostgreSQL at {where}: {_said(error)}") from error
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, without the DETAIL of PostgreSQL, which holds values of rows."""
+    return str(error.args[0]) if error.args else ""
 
 
 class Database:
@@ -178,4 +184,11 @@ async def open_database(
 def where(url: str) -> str:
     """Host, port and name of the database of a URL, without its user and password."""
     parts = urlsplit(url)
-    return f"{parts.hostname or 'localhost'}:{parts.port or 5432}/{parts.path.lstrip('/')}"
+    try:
+        port = parts.port or 5432
+    except ValueError:
+        # The cause would quote a part of the URL, which may be one of the password.
+        raise Rejected(
+            "a database URL is malformed; in its password write #, / and ? as %23, %2F and %3F"
+        ) from None
+    return f"{parts.hostname or 'localhost'}:{port}/{parts.path.lstrip('/')}"

@@ -1,6 +1,6 @@
 """What appliers report of a generation, under the lock of its application's row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import UUID
 
@@ -34,6 +34,7 @@ class LockedApplication:
         applied: version up to which the store has the generation.
         halted_at: version of its dead letter, or None.
         version: of the application's own stream.
+        skipped: versions that the report at hand gives up.
     """
 
     generation: UUID
@@ -41,6 +42,7 @@ class LockedApplication:
     applied: int
     halted_at: int | None
     version: int
+    skipped: list[int] = field(default_factory=list)
 
     def next(self, kind: type[LedgerAggregate.Event], **fields: Any) -> LedgerAggregate.Event:
         """The next event of the application's stream; the first one follows its creation."""

@@ -58,8 +58,7 @@ class PostgresSourceTable:
         """Name a table, optionally with its schema, in the database of a URL."""
         self._url = url
         self._table = table
-        parts = urlsplit(url)
-        self._where = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
+        self._where = _where(url)
         self._quoted = ".".join(_quoted(part) for part in table.split("."))
 
     async def rows(self) -> list[SourceRow]:
@@ -140,9 +139,22 @@ class PostgresSourceTable:
         except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
             raise Unavailable(f"database {self._where} went away: {error}") from error
         except asyncpg.PostgresError as error:
-            raise Rejected(f"database {self._where} refuses: {error}") from error
+            raise Rejected(f"database {self._where} refuses: {error.args[0]}") from error
         finally:
             await connection.close(timeout=CONNECT_SECONDS)
+
+
+def _where(url: str) -> str:
+    """Host, port and database of a URL, without its user and password."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or 5432
+    except ValueError:
+        # The cause would quote a part of the URL, which may be one of the password.
+        raise Rejected(
+            "a connection's URL is malformed; in its password write #, / and ? as %23, %2F, %3F"
+        ) from None
+    return f"{parts.hostname}:{port}{parts.path}"
 
 
 def _quoted(identifier: str) -> str:

@@ -23,6 +23,7 @@ class Flow(LedgerAggregate):
             step: id of the step.
             kind: ``capture`` (store to its own generation) or ``route`` (heads to generations).
             source: stream of the generation that it reads.
+            through: version of the source's stream when the flow was planned.
             batch: points in a change set.
             field: payload field that routes are chosen by; empty if everything has one target.
             routes: value of the field to ``{"generation": stream, "captured_at": version}``; the
@@ -34,6 +35,7 @@ class Flow(LedgerAggregate):
         step: str
         kind: str
         source: str
+        through: int
         batch: int
         field: str
         routes: dict[str, dict[str, Any]]
@@ -44,6 +46,7 @@ class Flow(LedgerAggregate):
         step: str,
         kind: str,
         source: str,
+        through: int,
         batch: int,
         field: str,
         routes: dict[str, dict[str, Any]],
@@ -52,6 +55,7 @@ class Flow(LedgerAggregate):
         self.step = step
         self.kind = kind
         self.source = UUID(source)
+        self.through = through
         self.batch = batch
         self.field = field
         self.routes = routes

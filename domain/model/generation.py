@@ -233,12 +233,14 @@ class Application(LedgerAggregate):
         def apply(self, aggregate: "Application") -> None:
             aggregate.halted_at = None
             aggregate.applied = self.change
+            aggregate.skipped.append(self.change)
 
     def __init__(self, generation: str, physical: str) -> None:
         self.generation = generation
         self.physical = physical
         self.applied = 0
         self.halted_at: int | None = None
+        self.skipped: list[int] = []
         self.category = ""
         self.cause = ""
 

@@ -9,7 +9,7 @@ import orjson
 
 from domain.model.aggregate import LedgerAggregate, stream_id
 from domain.model.errors import Rejected
-from domain.model.plan import Plan, Step
+from domain.model.plan import Plan, Step, StepKind
 
 
 class State(StrEnum):
@@ -211,6 +211,11 @@ class Migration(LedgerAggregate):
     def next_step(self) -> Step | None:
         """The step to run next, or None when all are completed."""
         return next((step for step in self.plan.steps if step.id not in self.results), None)
+
+    @property
+    def verified(self) -> bool:
+        """Whether a check was passed, so that people may rely on what was copied."""
+        return any(s.kind is StepKind.CHECK and s.id in self.results for s in self.plan.steps)
 
     @property
     def next_compensation(self) -> Step | None:

@@ -107,13 +107,21 @@ class Applier(Generic[D]):
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(LEASE_SECONDS / 4)
+            self._let_go()
+            kept = [g for g, lane in self._lanes.items() if not lane.task.done()]
             try:
-                held = await self._tools.applications.renew(self._holder, LEASE_SECONDS)
+                held = await self._tools.applications.renew(self._holder, LEASE_SECONDS, kept)
             except LedgerError as error:
                 logger.warning("lease_renewal_failed", extra={"error": str(error)})
                 held = set()
             for lane in self._lanes.values():
                 lane.confirm(held)
+
+    def _let_go(self) -> None:
+        """End lanes whose partitions went to another applier; their leases then run out."""
+        for generation, lane in self._lanes.items():
+            if not self._deliveries.owns(generation):
+                lane.close()
 
     async def _poll(self, group: asyncio.TaskGroup) -> None:
         """The ledger, not the broker, decides what there is to apply."""
@@ -217,11 +225,22 @@ class _Lane(Generic[D]):
             if lease is None:
                 await self._take_lease()
                 continue  # the former holder may have applied more meanwhile
-            if self.unverified:
-                await self._effects.verify_last_window(self._generation, status.applied)
-                self.unverified = False
+            if self.unverified and not await self._verified(lease, status):
+                return
             if not await self._apply_window(lease, status):
                 return
+
+    async def _verified(self, lease: Lease, status: GenerationStatus) -> bool:
+        """Verify what the former holder wrote last; False if that cannot ever succeed."""
+        try:
+            await self._effects.verify_last_window(self._generation, status.applied)
+        except POISON as error:
+            await self._tools.applications.dead_letter(
+                lease, status.applied + 1, type(error).__name__, str(error), Context(APPLIER)
+            )
+            return False
+        self.unverified = False
+        return True
 
     def _acknowledge(self, status: GenerationStatus) -> None:
         """Tell the broker about changes that the store has, or that halt in the ledger."""

@@ -1,12 +1,13 @@
 """What each change of a generation does to its store."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 from domain.model.bodies import Manifest
 from domain.model.errors import NotFound, Rejected
-from domain.model.generation import Generation
+from domain.model.generation import Application, Generation
 from domain.model.points import PointBatch
 from domain.model.recorded import Recorded
 from domain.model.schema import CollectionSchema
@@ -15,6 +16,9 @@ from domain.use_cases.bodies import BodyCache
 from domain.use_cases.tools import Tools
 
 POINTS_AT_ONCE = 2000
+WRITES_AT_ONCE = 6
+"""Batches in memory at a time, whatever the number of collections."""
+
 WINDOW = 64
 """Events that are read and applied at a time; so many a paused applier may write late."""
 
@@ -27,6 +31,7 @@ class Effects:
     def __init__(self, tools: Tools, bodies: BodyCache) -> None:
         self._tools = tools
         self._bodies = bodies
+        self._writing = asyncio.Semaphore(WRITES_AT_ONCE)
 
     def batches(self, events: Sequence[Recorded]) -> Iterator[list[Recorded]]:
         """Runs of events that one effect covers: small change sets together, others alone."""
@@ -54,19 +59,26 @@ class Effects:
         if isinstance(event, Generation.ChangeSetRecorded):
             if event.captured:
                 return 0
-            return await self._write(store, physical, batch)
+            async with self._writing:
+                return await self._write(store, physical, batch)
         if isinstance(event, Generation.Created):
             await _create(store, physical, event)
         elif isinstance(event, Generation.AliasPointed):
             await store.point_alias(event.alias, physical)
         elif isinstance(event, Generation.AliasRemoved):
-            if event.restore is None:
-                await store.remove_alias(event.alias)
-            else:
-                await store.point_alias(event.alias, event.restore)
-        elif isinstance(event, Generation.Dropped):
+            await _remove_alias(store, physical, event)
+        elif isinstance(event, Generation.Dropped) and await self._is_ours(batch[0].stream):
             await store.drop(physical)
         return 0
+
+    async def _is_ours(self, generation: UUID) -> bool:
+        """Whether the collection is what the generation's first change says.
+
+        Where that change was given up, somebody else's collection stands there, and is not dropped.
+        """
+        stream = Application.create_id(str(generation))
+        application = await self._tools.ledger.load(Application, stream)
+        return application is None or 1 not in application.skipped
 
     async def _write(self, store: VectorStore, physical: str, batch: Sequence[Recorded]) -> int:
         manifests = await self._manifests(batch)
@@ -148,10 +160,15 @@ def _points(recorded: Recorded) -> int:
 
 async def _create(store: VectorStore, physical: str, event: Generation.Created) -> None:
     schema = CollectionSchema.from_json(event.schema)
+    description = await store.describe(physical)
     if event.origin == "created":
+        if description is not None and description.points:
+            raise Rejected(
+                f"collection {physical!r} exists already and holds {description.points} points, "
+                "which are not ours"
+            )
         await store.create(physical, schema)
         return
-    description = await store.describe(physical)
     if description is None:
         raise NotFound(f"collection {physical!r} was there when it was recorded, and is gone")
     differences = description.schema.differences(schema)
@@ -159,3 +176,13 @@ async def _create(store: VectorStore, physical: str, event: Generation.Created) 
         raise Rejected(f"collection {physical!r} has another shape: {'; '.join(differences)}")
     if event.origin == "existing":
         await store.create(physical, schema)  # adds the indexes that it lacks
+
+
+async def _remove_alias(store: VectorStore, physical: str, event: Generation.AliasRemoved) -> None:
+    """Put an alias back, unless somebody has pointed it elsewhere since."""
+    if (await store.aliases()).get(event.alias) != physical:
+        return
+    if event.restore is None:
+        await store.remove_alias(event.alias)
+    else:
+        await store.point_alias(event.alias, event.restore)

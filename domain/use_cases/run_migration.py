@@ -3,15 +3,17 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from domain.model.aggregate import Actor, Context
 from domain.model.errors import Conflict, KeyReused, LedgerError, Unavailable, VersionConflict
 from domain.model.migration import Migration, State
-from domain.model.plan import Step
+from domain.model.plan import Step, StepKind
 from domain.ports import Leaders, Ledger
 from domain.use_cases.steps import EXECUTORS
+from domain.use_cases.steps.create import refuse_later_writes
 from domain.use_cases.steps.step_run import StepRun
 from domain.use_cases.tools import Tools, save
 
@@ -88,7 +90,7 @@ async def _run_step(
             return
     run = StepRun(tools, migration.id, step, "do" if forward else "undo", context)
     executor = EXECUTORS[step.kind]
-    work = executor.do(run) if forward else executor.undo(run)
+    work = executor.do(run) if forward else _undo(run, migration)
     logger.info("step_started", extra={"migration": str(migration.id), "step": step.id})
     result = await _unless_redirected(tools.ledger, migration, work, changed)
     if result is None:
@@ -107,6 +109,15 @@ async def _run_step(
     else:
         migration.compensate_step(step, result)
     await _record(tools.ledger, migration, context)
+
+
+async def _undo(run: StepRun, migration: Migration) -> dict[str, Any]:
+    """Compensate a step; before the first one, make sure that no later writes would be lost."""
+    if not migration.compensated and migration.verified:
+        for step in migration.plan.steps:
+            if step.kind is StepKind.CREATE:
+                await refuse_later_writes(replace(run, step=step))
+    return await EXECUTORS[run.step.kind].undo(run)
 
 
 async def _unless_redirected(

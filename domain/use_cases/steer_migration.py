@@ -31,8 +31,13 @@ async def start_migration(
         migration.id,
         key or f"start/{uuid4()}",
         context,
-        lambda found: found.start(migration.plan_hash),
+        lambda found: _start(found, migration.plan_hash),
     )
+
+
+def _start(migration: Migration, plan_hash: str) -> None:
+    if migration.state is not State.RUNNING:  # somebody else may have started it meanwhile
+        migration.start(plan_hash)
 
 
 async def cancel_migration(

@@ -81,6 +81,9 @@ async def _work_kept(
             return await work_range(tools, claim)
         except LedgerError as error:
             return error
+        except Exception as error:  # a defect of ours; other ranges go on
+            logger.exception("range_crashed", extra={"flow": str(claim.flow)})
+            return LedgerError(f"defect: {type(error).__name__}; the flow worker's log has more")
         finally:
             keeper.cancel()
 
@@ -176,6 +179,7 @@ async def _capture(tools: Tools, flow: Flow, claim: RangeClaim, after: bytes) ->
                 object_index=[0] * len(page),
                 rows=list(range(len(page))),
                 captured=True,
+                captured_at=flow.through,
                 source=_source(flow, claim),
             )
         )

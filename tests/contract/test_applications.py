@@ -131,9 +131,9 @@ async def test_renewing(ledger: PostgresLedger, applications: PostgresApplicatio
     await take(applications, second, ttl=OVER)
     await take(applications, third, "b")
     await take(applications, second, "b", grace=0)
-    assert await applications.renew("a", LONG) == {first}
+    assert await applications.renew("a", LONG, [first, second]) == {first}
     assert await applications.acquire(first, "b", LONG, 0) is None
-    assert await applications.renew("nobody", LONG) == set()
+    assert await applications.renew("nobody", LONG, [first]) == set()
 
 
 async def test_receipts_are_events_and_never_go_back(

@@ -84,7 +84,7 @@ async def test_a_worker_killed_in_the_middle_is_replaced_and_nothing_is_lost(
     before = await application.snapshot()
     pids = await up.pids()
     applying = await up.start("apply", str(write_spec(application, up.folder)), "--yes")
-    await _until_something_is_recorded(up, application)
+    await _until_it_says(applying, "step started create")
     os.kill(pids[role], signal.SIGKILL)
     out, err = await applying.communicate()
 
@@ -96,12 +96,16 @@ async def test_a_worker_killed_in_the_middle_is_replaced_and_nothing_is_lost(
     assert found == before
 
 
-async def _until_something_is_recorded(up: Up, application: Application) -> None:
+async def _until_it_says(process: asyncio.subprocess.Process, words: str) -> bytes:
+    """Read its output until these words come."""
+    assert process.stdout is not None
+    read = b""
     async with asyncio.timeout(60):
-        while True:
-            listed = (await up.run("collection", "list", "--json")).documents
-            if any(document["physical"].startswith(application.name) for document in listed):
-                return
+        while words.encode() not in read:
+            line = await process.stdout.readline()
+            assert line, read
+            read += line
+    return read
 
 
 async def test_two_who_apply_at_once_get_one_migration(up: Up, application: Application) -> None:
@@ -121,7 +125,7 @@ async def test_two_who_apply_at_once_get_one_migration(up: Up, application: Appl
 async def test_ctrl_c_leaves_a_migration_that_goes_on(up: Up, application: Application) -> None:
     spec = str(write_spec(application, up.folder))
     applying = await up.start("apply", spec, "--yes")
-    await _until_something_is_recorded(up, application)
+    await _until_it_says(applying, "step started adopt")
     applying.send_signal(signal.SIGINT)
     out, err = await applying.communicate()
 

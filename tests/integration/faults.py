@@ -12,7 +12,7 @@ from domain.ports import Ledger
 Call = Callable[..., Awaitable[Any]]
 
 
-class Crash(Exception):
+class Crash(BaseException):
     """The process is gone: no `LedgerError`, so nothing handles it."""
 
 

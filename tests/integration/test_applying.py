@@ -183,7 +183,7 @@ async def test_a_crash_is_carried_on_from(
     generation = await world.generation()
     await history(world, generation)
 
-    with pytest.raises(ExceptionGroup) as crashed:
+    with pytest.raises(BaseExceptionGroup) as crashed:
         async with world.applier(crashing(world, call, when, nth)):
             await asyncio.Event().wait()
 
@@ -263,7 +263,7 @@ async def zombie_wrote_late(world: World) -> tuple[UUID, PointBatch]:
     await world.write(generation, old)
     await world.write(generation, document_points(["1"] * 30, seed=2).take(range(20)))
     await world.delete(generation, old.keys[25:])
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(BaseExceptionGroup):
         await vanish(world, generation)
     assert (await world.verify(await physical(world, generation))).equal
     late = old.take([0, 7, 26, 29])

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from domain.model.errors import NotFound
+from domain.model.errors import Conflict, NotFound
+from domain.model.schema import CollectionSchema
+from domain.ports import GenerationStatus
 from domain.use_cases.concurrently import concurrently
 from domain.use_cases.steps.step_run import StepRun
 from domain.use_cases.tools import live_generation
@@ -18,7 +20,10 @@ async def do(run: StepRun) -> dict[str, Any]:
             description = await run.store.describe(physical)
             if description is None:
                 raise NotFound(f"collection {physical!r} does not exist in {run.store_name!r}")
-            status = await run.declare(physical, physical, description.schema, "adopted")
+            status = await _declared(run, physical, description.schema)
+        # What is recorded for a collection that is managed already must be in the store before it
+        # is read.
+        await run.applied([status.generation])
         adopted[physical] = status.generation
         flows[physical] = await run.start_flow(physical, "capture", status.generation, routes={})
     captured = await concurrently(run.flowed(flow) for flow in flows.values())
@@ -29,6 +34,14 @@ async def do(run: StepRun) -> dict[str, Any]:
             for physical, ranges in zip(flows, captured, strict=True)
         }
     }
+
+
+async def _declared(run: StepRun, physical: str, schema: CollectionSchema) -> GenerationStatus:
+    """A new generation, or the one that another migration declared at the same time."""
+    try:
+        return await run.declare(physical, physical, schema, "adopted")
+    except Conflict:
+        return await run.generation(physical)
 
 
 async def undo(run: StepRun) -> dict[str, Any]:

@@ -3,14 +3,26 @@
 from functools import partial
 from typing import Any
 
+from domain.model.errors import Conflict
 from domain.model.generation import Generation
 from domain.use_cases.steps.step_run import StepRun
 from domain.use_cases.tools import live_generation, update
 
 
 async def do(run: StepRun) -> dict[str, Any]:
-    """Point every alias to its collection."""
+    """Point every alias to its collection.
+
+    Raises:
+        Conflict: somebody has pointed one elsewhere since the plan.
+    """
     previous = run.step.params["previous"]
+    there = await run.store.aliases()
+    for alias, physical in run.step.params["aliases"].items():
+        if there.get(alias) not in {None, previous.get(alias), physical}:
+            raise Conflict(
+                f"alias {alias!r} points to {there[alias]!r} now, which the plan does not know; "
+                "roll back and plan again"
+            )
     waiting = []
     for alias, physical in run.step.params["aliases"].items():
         status = await run.generation(physical)

@@ -2,15 +2,18 @@
 
 from typing import Any
 
+from domain.model.flow import Flow
+from domain.model.migration import Migration
+from domain.model.plan import StepKind
 from domain.use_cases.concurrently import concurrently
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
-from domain.use_cases.verify import Verification, verify
 
 CONCURRENT_SCANS = 2
 
 
 async def do(run: StepRun) -> dict[str, Any]:
-    """Verify every collection of the step."""
+    """Verify every collection of the step, and that nothing came after it was copied."""
+    await refuse_uncopied(run)
     return await verified(run, run.step.params["collections"])
 
 
@@ -22,23 +25,39 @@ async def verified(run: StepRun, collections: list[str]) -> dict[str, Any]:
     """
     await run.applied([(await run.generation(physical)).generation for physical in collections])
 
-    async def one(physical: str) -> Verification:
-        return await verify(
-            run.tools.ledger, run.tools.applications, run.tools.stores, run.store_name, physical
-        )
-
-    found = await concurrently((one(physical) for physical in collections), CONCURRENT_SCANS)
+    found = await concurrently((run.verify(physical) for physical in collections), CONCURRENT_SCANS)
     different = [str(verification) for verification in found if not verification.equal]
     if different:
         raise StepBlocked(
             f"{len(different)} of {len(found)} collections differ from the ledger: "
             + "; ".join(different)
-            + ". If something else writes to them, stop it and apply again."
+            + ". If something else writes to them, stop it. Mend what differs and apply again, or "
+            "roll back and plan again."
         )
     return {
         "points": sum(verification.points for verification in found),
         "digests": {verification.physical: verification.digest for verification in found},
     }
+
+
+async def refuse_uncopied(run: StepRun) -> None:
+    """Nothing may have been recorded of a source after its flow was planned.
+
+    Raises:
+        StepBlocked: changes were recorded that no flow of this migration copies.
+    """
+    migration = await run.tools.ledger.load(Migration, run.migration)
+    steps = migration.plan.steps if migration else ()
+    for step in steps:
+        for source in step.params["flows"] if step.kind is StepKind.FLOW else ():
+            stream = Flow.create_id(str(run.migration), f"{step.id}/do/{source['source']}")
+            flow = await run.tools.ledger.load(Flow, stream)
+            status = await run.tools.applications.status(flow.source) if flow else None
+            if flow and status and status.recorded > flow.through and not status.gone:
+                raise StepBlocked(
+                    f"{status.recorded - flow.through} changes of {status.physical!r} were "
+                    "recorded after it was copied; roll back and plan again"
+                )
 
 
 async def undo(_run: StepRun) -> dict[str, Any]:

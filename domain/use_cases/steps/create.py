@@ -1,11 +1,12 @@
 """Create the collections that points will go to."""
 
 from typing import Any
+from uuid import UUID
 
 from domain.model.errors import Conflict
 from domain.model.schema import CollectionSchema
 from domain.use_cases.concurrently import concurrently
-from domain.use_cases.steps.step_run import StepRun
+from domain.use_cases.steps.step_run import StepBlocked, StepRun
 from domain.use_cases.tools import live_generation
 
 
@@ -18,7 +19,7 @@ async def do(run: StepRun) -> dict[str, Any]:
 
     async def create(target: dict[str, Any]) -> dict[str, Any]:
         schema = schemas[target["schema"]]
-        if not await run.declared(target["physical"]):
+        if await run.declared(target["physical"]) is None:
             await _refuse_changed(run, target, schema)
         origin = "existing" if target["existing"] else "created"
         status = await run.declare(target["physical"], target["collection"], schema, origin)
@@ -52,18 +53,49 @@ async def _refuse_changed(run: StepRun, target: dict[str, Any], schema: Collecti
 
 async def undo(run: StepRun) -> dict[str, Any]:
     """Drop what this step created, and let go of what existed before."""
-    dropped, released, waiting = [], [], []
+    dropped: list[str] = []
+    released: list[str] = []
+    waiting: list[UUID] = []
     for target in run.step.params["collections"]:
         physical = target["physical"]
-        status = await live_generation(run.tools.applications, run.store_name, physical)
-        if status is None or not await run.declared(physical):
+        status = await run.declared(physical)
+        if status is None:
+            continue
+        waiting.append(status.generation)
+        done = released if target["existing"] else dropped
+        done.append(physical)
+        if status.gone:
             continue
         if target["existing"]:
             await run.release(status.generation, physical)
-            released.append(physical)
         else:
             await run.drop(status.generation, physical)
-            dropped.append(physical)
-        waiting.append(status.generation)
     await run.applied(waiting, skip=True)
     return {"dropped": dropped, "released": released}
+
+
+async def refuse_later_writes(run: StepRun) -> None:
+    """Before a rollback of what was verified: nothing may be lost that only the targets hold.
+
+    Raises:
+        StepBlocked: somebody wrote to the targets since.
+    """
+    there = set(await run.store.collections())
+    targets = {t["physical"]: t["existing"] for t in run.step.params["collections"]}
+    found = []
+    for physical, existing in targets.items():
+        if (
+            physical not in there
+            or await live_generation(run.tools.applications, run.store_name, physical) is None
+        ):
+            continue
+        verification = await run.verify(physical)
+        if verification.changed or (verification.extra and not existing):
+            found.append(str(verification))
+    if found:
+        raise StepBlocked(
+            "points were written after the migration, and a rollback would lose them: "
+            + "; ".join(found)
+            + ". Copy them elsewhere and delete them here, then roll back again. "
+            "Nothing was undone so far."
+        )

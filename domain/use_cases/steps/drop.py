@@ -10,7 +10,7 @@ from domain.model.generation import Generation
 from domain.model.migration import Migration
 from domain.model.plan import StepKind
 from domain.ports import GenerationStatus
-from domain.use_cases.steps.check import verified
+from domain.use_cases.steps.check import refuse_uncopied, verified
 from domain.use_cases.steps.step_run import StepRun
 from domain.use_cases.tools import live_generation, update
 
@@ -20,6 +20,7 @@ async def do(run: StepRun) -> dict[str, Any]:
 
     One that holds points which a flow of the migration had no place for is kept.
     """
+    await refuse_uncopied(run)
     kept = await _unplaced(run)
     there = [
         physical
@@ -62,6 +63,8 @@ async def _unplaced(run: StepRun) -> dict[str, int]:
 async def undo(run: StepRun) -> dict[str, Any]:
     """Make each dropped collection again from the bodies that its heads refer to."""
     dropped = await _dropped(run)
+    # The collection of this name must be gone before another one takes its place.
+    await run.applied(status.generation for status in dropped.values())
     flows = {}
     for physical, before in dropped.items():
         former = await run.tools.ledger.load(Generation, before.generation)

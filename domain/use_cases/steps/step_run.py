@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.model.aggregate import Context
-from domain.model.errors import LedgerError, NotFound, Rejected, VersionConflict
+from domain.model.errors import Conflict, LedgerError, NotFound, Rejected, VersionConflict
 from domain.model.flow import Flow, FlowRange
 from domain.model.generation import Generation
 from domain.model.plan import Step
@@ -16,6 +16,7 @@ from domain.model.recorded import ChangeSetDraft
 from domain.model.schema import CollectionSchema
 from domain.ports import GenerationStatus, VectorStore
 from domain.use_cases.tools import Tools, live_generation, save, update
+from domain.use_cases.verify import Verification, verify
 
 POLL_SECONDS = 0.05
 FLOW_ATTEMPTS = 5
@@ -78,6 +79,8 @@ class StepRun:
             known = await self.tools.applications.generations(
                 store=self.store_name, physical=physical
             )
+            # What is still to be done to an earlier collection of this name comes first.
+            await self.applied(status.generation for status in known[-1:])
             generation = Generation(
                 collection=collection,
                 store=self.store_name,
@@ -86,13 +89,23 @@ class StepRun:
                 schema=schema.to_json(),
                 origin=origin,
             )
-            await save(self.tools.ledger, generation, key, self.context)
+            try:
+                await save(self.tools.ledger, generation, key, self.context)
+            except VersionConflict as error:
+                raise Conflict(
+                    f"another migration has just taken collection {physical!r}; "
+                    "wait for it, then plan this one again"
+                ) from error
         return await self.generation(physical)
 
-    async def declared(self, physical: str) -> bool:
-        """Whether the forward run of this step declared a generation for this collection."""
+    async def declared(self, physical: str) -> GenerationStatus | None:
+        """The generation that the forward run of this step declared, gone or not."""
         key = "/".join(["migration", str(self.migration), self.step.id, "do", "declare", physical])
-        return await self.tools.ledger.answer(key) is not None
+        answer = await self.tools.ledger.answer(key)
+        if answer is None:
+            return None
+        (recorded,) = await self.tools.ledger.read(answer.position - 1, 1)
+        return await self.tools.applications.status(recorded.stream)
 
     async def drop(self, generation: UUID, physical: str) -> None:
         """Record that a generation is dropped; again changes nothing."""
@@ -131,6 +144,7 @@ class StepRun:
                 step=step,
                 kind=kind,
                 source=str(source),
+                through=await self._recorded(source),
                 batch=self.step.params["batch"],
                 field=field,
                 routes={value: await self._route(target) for value, target in routes.items()},
@@ -141,10 +155,13 @@ class StepRun:
         return flow
 
     async def _route(self, target: UUID) -> dict[str, Any]:
-        status = await self.tools.applications.status(target)
+        return {"generation": str(target), "captured_at": await self._recorded(target)}
+
+    async def _recorded(self, generation: UUID) -> int:
+        status = await self.tools.applications.status(generation)
         if status is None:
-            raise NotFound(f"there is no generation {target}")
-        return {"generation": str(target), "captured_at": status.recorded}
+            raise NotFound(f"there is no generation {generation}")
+        return status.recorded
 
     async def flowed(self, flow: UUID) -> list[FlowRange]:
         """Wait until a flow has recorded its last range; returns all of them.
@@ -211,7 +228,7 @@ class StepRun:
 
         Args:
             generations: to wait for.
-            skip: give dead letters up, because what they would write is undone anyway.
+            skip: give dead letters of the forward run up: what they would write is undone anyway.
 
         Raises:
             StepBlocked: a change became a dead letter.
@@ -229,16 +246,33 @@ class StepRun:
                     raise NotFound(f"there is no generation {generation}")
                 if status.applied >= recorded:
                     del waiting[generation]
-                elif status.halted_at is not None and skip:
+                elif status.halted_at is None:
+                    continue
+                elif skip and not await self._compensates(generation, status.halted_at):
                     with suppress(Rejected):  # somebody else was faster
                         await self.tools.applications.skip(generation, self.context)
-                elif status.halted_at is not None:
+                else:
                     raise StepBlocked(
                         f"collection {status.physical!r} halts at change {status.halted_at}, which "
                         "the store refuses; see `dead-letter list`, then retry or skip it"
                     )
             if waiting:
                 await asyncio.sleep(POLL_SECONDS)
+
+    async def _compensates(self, generation: UUID, version: int) -> bool:
+        """Whether a change undoes something, so that giving it up would leave that undone."""
+        (recorded,) = await self.tools.ledger.events(generation, after=version - 1, through=version)
+        event = recorded.event
+        if isinstance(event, Generation.ChangeSetRecorded):
+            return event.deletes > 0
+        return isinstance(event, Generation.Dropped | Generation.AliasRemoved)
+
+    async def verify(self, physical: str) -> Verification:
+        """Compare a collection with the ledger."""
+        tools = self.tools
+        return await verify(
+            tools.ledger, tools.applications, tools.stores, self.store_name, physical
+        )
 
     async def delete_all(self, generation: UUID, physical: str) -> int:
         """Record deletions of all points of a generation; returns how many."""

@@ -198,6 +198,7 @@ EXPECTED: list[tuple[type[AggregateEvent], dict[str, Any]]] = [
             "step": "flow/do/shared",
             "kind": "route",
             "source": str(STREAM),
+            "through": 4,
             "batch": 500,
             "field": "source_id",
             "routes": ROUTES,

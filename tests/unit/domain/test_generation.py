@@ -152,6 +152,7 @@ def test_a_flow_says_what_it_reads_and_where_it_goes() -> None:
             step="flow/do/shared",
             kind="route",
             source=str(UUID(int=1)),
+            through=4,
             batch=500,
             field="source_id",
             routes=routes,

@@ -85,6 +85,7 @@ class Story:
             step="flow",
             kind="route",
             source=str(UUID(int=1)),
+            through=4,
             batch=500,
             field="source_id",
             routes={},
