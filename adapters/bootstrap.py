@@ -36,9 +36,19 @@ DEFAULT = "default"
 
 
 class ConfiguredStores:
-    """Vector stores and tables by the names of their connections; opened on first use."""
+    """Vector stores and tables by the names of their connections; opened on first use.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: with the URLs of all servers.
+        bulk_deadline: seconds for one try of a call that carries or counts many points.
+        attempts: tries of a call.
+    """
+
+    def __init__(
+        self, settings: Settings, *, bulk_deadline: float = 30.0, attempts: int = 4
+    ) -> None:
+        self._bulk_deadline = bulk_deadline
+        self._attempts = attempts
         self._connections = {DEFAULT: settings.database_url or "", **settings.connections}
         self._endpoints = {
             DEFAULT: StoreConnection(settings.qdrant_url or "", settings.qdrant_api_key),
@@ -68,7 +78,8 @@ class ConfiguredStores:
                 Endpoint(connection.url, connection.api_key),
                 random=Random(),  # noqa: S311  # jitter, not a secret
                 deadline=CALL_DEADLINE,
-                bulk_deadline=CALL_DEADLINE,
+                bulk_deadline=self._bulk_deadline,
+                attempts=self._attempts,
             )
         return self._open[name]
 
@@ -112,11 +123,17 @@ class Service:
     workers: PostgresWorkers
     objects: SizedObjects
     stores: ConfiguredStores
+    applying: ConfiguredStores
 
     @property
     def tools(self) -> Tools:
         """The ports that use cases take together."""
         return Tools(self.ledger, self.objects, self.applications, self.ranges, self.stores)
+
+    @property
+    def applier_tools(self) -> Tools:
+        """The same for an applier, whose calls end soon: a lane tries again, not a call."""
+        return replace(self.tools, stores=self.applying)
 
     def publisher(self) -> Publisher:
         """A new publisher of the ledger, for the relay."""
@@ -185,6 +202,8 @@ async def open_service(settings: Settings, *, create: bool = False) -> AsyncIter
         ledger = await stack.enter_async_context(PostgresLedger(database))
         stores = ConfiguredStores(settings)
         stack.push_async_callback(stores.close)
+        applying = ConfiguredStores(settings, bulk_deadline=CALL_DEADLINE, attempts=1)
+        stack.push_async_callback(applying.close)
         folder = settings.objects_url or (settings.data_dir / "objects").as_uri()
         yield Service(
             settings=settings,
@@ -199,4 +218,5 @@ async def open_service(settings: Settings, *, create: bool = False) -> AsyncIter
             workers=PostgresWorkers(database),
             objects=SizedObjects(PostgresObjects(database), StoredObjects(folder)),
             stores=stores,
+            applying=applying,
         )

@@ -35,7 +35,7 @@ async def _relay(service: Service, worker: str, stop: asyncio.Event) -> None:
 
 async def _apply(service: Service, worker: str, stop: asyncio.Event) -> None:
     async with service.changes() as consumer:
-        await Applier(service.tools, consumer, worker).run(stop)
+        await Applier(service.applier_tools, consumer, worker).run(stop)
 
 
 async def _flow(service: Service, worker: str, stop: asyncio.Event) -> None:

@@ -109,13 +109,14 @@ class Applier(Generic[D]):
             await asyncio.sleep(LEASE_SECONDS / 4)
             self._let_go()
             kept = [g for g, lane in self._lanes.items() if not lane.task.done()]
+            until = _until()
             try:
                 held = await self._tools.applications.renew(self._holder, LEASE_SECONDS, kept)
             except LedgerError as error:
                 logger.warning("lease_renewal_failed", extra={"error": str(error)})
                 held = set()
             for lane in self._lanes.values():
-                lane.confirm(held)
+                lane.confirm(held, until)
 
     def _let_go(self) -> None:
         """End lanes whose partitions went to another applier; their leases then run out."""
@@ -164,6 +165,8 @@ class _Lane(Generic[D]):
         self._something = asyncio.Event()
         self._closed = asyncio.Event()
         self._lease: Lease | None = None
+        self._until = 0.0
+        self._effect: asyncio.Timeout | None = None
         self.unverified = False
 
     def deliver(self, change: D) -> None:
@@ -180,10 +183,14 @@ class _Lane(Generic[D]):
         self._closed.set()
         self._something.set()
 
-    def confirm(self, held: set[UUID]) -> None:
-        """Drop the lease if it was not renewed."""
+    def confirm(self, held: set[UUID], until: float) -> None:
+        """Drop the lease if it was not renewed; else what is under way has until then."""
         if self._generation not in held:
             self._lease = None
+            return
+        self._until = until
+        if self._effect is not None and not self._effect.expired():
+            self._effect.reschedule(until)
 
     async def run(self) -> None:
         """Apply whatever comes, and try again later when a server does not answer."""
@@ -256,6 +263,7 @@ class _Lane(Generic[D]):
     async def _take_lease(self) -> None:
         """Wait for the lease, or until the lane is closed."""
         while self._lease is None and not self._closed.is_set():
+            self._until = _until()
             lease = await self._tools.applications.acquire(
                 self._generation, self._holder, LEASE_SECONDS, CALL_DEADLINE
             )
@@ -288,7 +296,14 @@ class _Lane(Generic[D]):
     async def _apply(
         self, lease: Lease, status: GenerationStatus, batch: Sequence[Recorded]
     ) -> None:
-        points = await self._effects.apply(status.store, status.physical, batch)
+        try:
+            async with asyncio.timeout_at(self._until) as self._effect:
+                points = await self._effects.apply(status.store, status.physical, batch)
+        except TimeoutError as error:
+            # A process that was paused wakes up here, and must not go on writing.
+            raise Conflict("the lease ran out during a write") from error
+        finally:
+            self._effect = None
         await self._tools.applications.receipt(
             lease, batch[-1].version, points, _because(batch[-1])
         )
@@ -308,6 +323,11 @@ class _Lane(Generic[D]):
             )
             return False
         return True
+
+
+def _until() -> float:
+    """When a lease that is taken or renewed now runs out, by the loop's clock."""
+    return asyncio.get_running_loop().time() + LEASE_SECONDS
 
 
 def _because(recorded: Recorded) -> Context:

@@ -52,7 +52,7 @@ async def _refuse_changed(run: StepRun, target: dict[str, Any], schema: Collecti
 
 
 async def undo(run: StepRun) -> dict[str, Any]:
-    """Drop what this step created, and let go of what existed before."""
+    """Drop what this step created; let go of what existed before or holds points of others."""
     dropped: list[str] = []
     released: list[str] = []
     waiting: list[UUID] = []
@@ -62,16 +62,23 @@ async def undo(run: StepRun) -> dict[str, Any]:
         if status is None:
             continue
         waiting.append(status.generation)
-        done = released if target["existing"] else dropped
-        done.append(physical)
         if status.gone:
             continue
-        if target["existing"]:
+        if target["existing"] or await _holds_others(run, physical):
             await run.release(status.generation, physical)
+            released.append(physical)
         else:
             await run.drop(status.generation, physical)
+            dropped.append(physical)
     await run.applied(waiting, skip=True)
     return {"dropped": dropped, "released": released}
+
+
+async def _holds_others(run: StepRun, physical: str) -> bool:
+    """Whether a collection holds points that this migration did not put there."""
+    if physical not in await run.store.collections():
+        return False
+    return (await run.verify(physical)).extra > 0
 
 
 async def refuse_later_writes(run: StepRun) -> None:
