@@ -288,7 +288,8 @@ class Story:
                 text = " ".join(payload["text"].split())[:60]
                 self.console.print(f"    {hit.score:.3f}  {hit.collection}  {text}", markup=False)
             wanted = {i for i, name in names.items() if name in chosen}
-            self.held[f"search over {len(chosen)} source(s) answers from nothing else"] = (
+            claim = "in one source" if len(chosen) == 1 else "merged over two sources"
+            self.held[f"a search {claim} answers from nothing else"] = (
                 bool(hits) and sources <= wanted
             )
 
