@@ -1,5 +1,6 @@
 """Fixtures that start real servers, once for each worker of a test run."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 from anyio.from_thread import start_blocking_portal
 
@@ -17,6 +19,11 @@ from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.schema import upgrade
 
 _TEMPLATE = "ledger_template"
+
+# A timing is never an assertion, so no example has a deadline.
+hypothesis.settings.register_profile("small", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("large", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "small"))
 
 
 @pytest.fixture(scope="session")

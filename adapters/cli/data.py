@@ -206,33 +206,28 @@ async def retry(
     cli: Cli, name: Name, *, store: Store = DEFAULT, reason: Reason = "", yes: Yes = False
 ) -> None:
     """Try the dead letter of a collection again."""
-    async with open_service(cli.settings) as service:
-        _require(reason)
-        status = await _halted(service, store, name)
-        cli.confirm(f"Try change {status.halted_at} of {status.physical} again?", yes=yes)
-        await service.applications.retry(status.generation, cli.context(reason))
-    _tell(cli, status, "tried again")
+    await _decide(cli, name, store, reason, yes=yes, again=True)
 
 
 async def skip(
     cli: Cli, name: Name, *, store: Store = DEFAULT, reason: Reason = "", yes: Yes = False
 ) -> None:
     """Give the dead letter of a collection up; the collection then differs by it."""
-    async with open_service(cli.settings) as service:
-        _require(reason)
-        status = await _halted(service, store, name)
-        cli.confirm(f"Give change {status.halted_at} of {status.physical} up?", yes=yes)
-        await service.applications.skip(status.generation, cli.context(reason))
-    _tell(cli, status, "given up")
+    await _decide(cli, name, store, reason, yes=yes, again=False)
 
 
-def _require(reason: str) -> None:
+async def _decide(cli: Cli, name: str, store: str, reason: str, *, yes: bool, again: bool) -> None:
     if not reason:
         raise Rejected("this needs --reason, which is recorded")
-
-
-def _tell(cli: Cli, status: GenerationStatus, what: str) -> None:
-    document = {"physical": status.physical, "change": status.halted_at, "is": what}
+    async with open_service(cli.settings) as service:
+        status = await _halted(service, store, name)
+        question = "Try change {} of {} again?" if again else "Give change {} of {} up?"
+        cli.confirm(question.format(status.halted_at, status.physical), yes=yes)
+        applications = service.applications
+        decide = applications.retry if again else applications.skip
+        await decide(status.generation, cli.context(reason))
+    done = "tried again" if again else "given up"
+    document = {"physical": status.physical, "change": status.halted_at, "is": done}
     if cli.json:
         cli.emit(document)
     else:

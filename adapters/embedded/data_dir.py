@@ -8,6 +8,7 @@ import socket
 from collections.abc import Collection
 from pathlib import Path
 
+from adapters.embedded.durable_files import write_durably
 from adapters.embedded.failures import DataDirInUse
 
 _POLL = 0.02  # seconds
@@ -109,30 +110,9 @@ def choose_ports(data_dir: Path, names: Collection[str]) -> dict[str, int]:
         if name not in recorded or not _is_free(recorded[name]):
             chosen[name] = _free_port(avoid=set(chosen.values()))
     if chosen != recorded:
-        write_durably(path, json.dumps(chosen, indent=2, sort_keys=True) + "\n", mode=0o644)
+        text = json.dumps(chosen, indent=2, sort_keys=True) + "\n"
+        write_durably(path, text.encode(), mode=0o644)
     return {name: chosen[name] for name in names}
-
-
-def write_durably(path: Path, text: str, mode: int) -> None:
-    """Writes a small file so that it is there whole, or not at all, after a crash."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def recorded_ports(data_dir: Path) -> dict[str, int]:

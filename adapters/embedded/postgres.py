@@ -14,7 +14,7 @@ from pathlib import Path
 
 import asyncpg
 
-from adapters.embedded.data_dir import sync_folder, write_durably
+from adapters.embedded.durable_files import sync_folder, write_durably
 from adapters.embedded.failures import EmbeddedMissing
 from adapters.embedded.process import ProcessSpec, RunAs
 from adapters.embedded.supervisor import Supervisor
@@ -143,7 +143,7 @@ def _password(data_dir: Path, cluster: Path) -> str:
                 f"{path} is gone, and {cluster} opens to nobody without it; "
                 "put the file back, or choose another --data-dir"
             )
-        write_durably(path, secrets.token_hex(24), mode=0o600)
+        write_durably(path, secrets.token_hex(24).encode(), mode=0o600)
     return path.read_text(encoding="utf-8")
 
 

@@ -5,13 +5,14 @@ node knows nothing come back too.
 """
 
 import base64
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 from qdrant_client import grpc as qdrant
+
+from adapters.embedded.durable_files import write_durably
 
 FORMAT = 1
 
@@ -87,22 +88,7 @@ def save(path: Path, catalogue: Catalogue) -> None:
         },
         "aliases": dict(catalogue.aliases),
     }
-    temporary = path.with_suffix(".new")
-    with temporary.open("wb") as file:
-        file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_durably(path, orjson.dumps(document, option=orjson.OPT_INDENT_2), mode=0o600)
 
 
 def _text(message: bytes) -> str:

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from qdrant_client import grpc as qdrant
 
+from adapters.embedded.durable_files import sync_folder
 from adapters.embedded.node import catalogue as catalogues
 from adapters.embedded.node import settings, shard
 from adapters.embedded.node.catalogue import Catalogue, Entry
@@ -99,7 +100,7 @@ class Store:
                 )
             entry = Entry(folder=uuid4().hex, config=config)
             opened = shard.create(self._folders / entry.folder, engine_config)
-            catalogues.sync_folder(self._folders)
+            sync_folder(self._folders)
             self._save(replace(now, collections={**now.collections, name: entry}))
             self._shards[name] = Shard(name, Layout(config.params), opened)
         log.info("collection_created collection=%r folder=%s", name, entry.folder)
