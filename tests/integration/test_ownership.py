@@ -260,6 +260,9 @@ async def test_a_drop_that_is_still_to_come_is_waited_for_before_a_collection_co
             return (await world.migration(planned.id)).state is State.ROLLING_BACK
 
         await eventually(going_back)
+        for _look in range(200):
+            made = [vars(r.event) for r in await world.events("generation.created")]
+            assert not [g for g in made if (g["physical"], g["number"]) == (world.docs, 2)]
         store_back.set()
         done = await world.settled(planned.id)
     assert done.state is State.CANCELLED

@@ -63,7 +63,8 @@ def _unplaced(result: dict[str, Any], field: str) -> str:
     )
     return (
         f"{sum(result['unplaced'].values())} points have no place by {field!r}: {listed}. "
-        "Give them a source, or set `unplaced: keep` to leave them where they are."
+        "Roll back, give them a source and plan again; or set `unplaced: keep`, which leaves them "
+        "where they are."
     )
 
 
