@@ -106,6 +106,7 @@ class Migration(LedgerAggregate):
         def apply(self, aggregate: "Migration") -> None:
             aggregate.error = self.error
             aggregate.state = State.FAILED
+            aggregate.failures += 1
 
     class Completed(LedgerAggregate.Event):
         """Every step is done and verified.
@@ -196,6 +197,7 @@ class Migration(LedgerAggregate):
         self.undoing = False
         self.cancelled = False
         self.error: str | None = None
+        self.failures = 0
         self.started: list[str] = []
         self.results: dict[str, dict[str, Any]] = {}
         self.compensated: dict[str, dict[str, Any]] = {}

@@ -14,7 +14,7 @@ from domain.model.plan import Step, StepKind
 from domain.ports import Leaders, Ledger
 from domain.use_cases.steps import EXECUTORS
 from domain.use_cases.steps.create import refuse_later_writes
-from domain.use_cases.steps.step_run import StepRun
+from domain.use_cases.steps.step_run import BACK, FORWARD, StepRun
 from domain.use_cases.tools import Tools, save
 
 logger = logging.getLogger("migration_ledger.coordinator")
@@ -88,9 +88,8 @@ async def _run_step(
         migration.start_step(step)
         if not await _record(tools.ledger, migration, context):
             return
-    run = StepRun(tools, migration.id, step, "do" if forward else "undo", context)
-    executor = EXECUTORS[step.kind]
-    work = executor.do(run) if forward else _undo(run, migration)
+    run = StepRun(tools, migration.id, step, FORWARD if forward else BACK, context)
+    work = EXECUTORS[step.kind].do(run) if forward else _undo(run, migration)
     logger.info("step_started", extra={"migration": str(migration.id), "step": step.id})
     result = await _unless_redirected(tools.ledger, migration, work, changed)
     if result is None:
@@ -170,18 +169,21 @@ async def _record(ledger: Ledger, migration: Migration, context: Context) -> boo
 
 
 def _statistics(migration: Migration) -> dict[str, Any]:
-    created = migration.results.get("create", {})
+    planned = migration.plan.estimates
+    targets = planned.get("collections_to_create", 0) + planned.get("collections_existing", 0)
+    made = migration.results.get("create", {})
+    created, existing = len(made.get("created", [])), len(made.get("existing", []))
     flow = migration.results.get("flow", {})
     return {
-        "sources_processed": migration.plan.estimates.get("sources", 0),
-        "sources_skipped": len(migration.plan.estimates.get("skipped_sources", [])),
-        "collections_created": len(created.get("created", [])),
-        "collections_existing": len(created.get("existing", [])),
-        "collections_failed": 0,
+        "sources_processed": planned.get("sources", 0),
+        "sources_skipped": len(planned.get("skipped_sources", [])),
+        "collections_created": created,
+        "collections_existing": existing,
+        "collections_failed": targets - created - existing,
         "points_moved": sum(flow.get("placed", {}).values()),
         "points_unplaced": sum(flow.get("unplaced", {}).values()),
         "rows_changed": len(migration.results.get("restructure", {}).get("rows", [])),
-        "errors": 0,
+        "errors": migration.failures,
     }
 
 

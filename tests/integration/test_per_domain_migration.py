@@ -344,6 +344,7 @@ async def test_a_failure_that_pauses_is_resumed_by_start(world: World) -> None:
     await world.tools.applications.retry(status.generation, MARA)
     done = await world.run(planned)
     assert done.state is State.COMPLETED
+    assert done.statistics["errors"] == 1
     assert done.results["flow"]["placed"][target] == 100
     assert (await world.verify(target)).equal
 

@@ -24,7 +24,6 @@ async def verified(run: StepRun, collections: list[str]) -> dict[str, Any]:
         StepBlocked: some differ; the message lists them all.
     """
     await run.applied([(await run.generation(physical)).generation for physical in collections])
-
     found = await concurrently((run.verify(physical) for physical in collections), CONCURRENT_SCANS)
     different = [str(verification) for verification in found if not verification.equal]
     if different:
@@ -50,7 +49,7 @@ async def refuse_uncopied(run: StepRun) -> None:
     steps = migration.plan.steps if migration else ()
     for step in steps:
         for source in step.params["flows"] if step.kind is StepKind.FLOW else ():
-            stream = Flow.create_id(str(run.migration), f"{step.id}/do/{source['source']}")
+            stream = run.forward_flow(step.id, source["source"])
             flow = await run.tools.ledger.load(Flow, stream)
             status = await run.tools.applications.status(flow.source) if flow else None
             if flow and status and status.recorded > flow.through and not status.gone:

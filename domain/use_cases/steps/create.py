@@ -56,6 +56,7 @@ async def undo(run: StepRun) -> dict[str, Any]:
     dropped: list[str] = []
     released: list[str] = []
     waiting: list[UUID] = []
+    there = set(await run.store.collections())
     for target in run.step.params["collections"]:
         physical = target["physical"]
         status = await run.declared(physical)
@@ -64,7 +65,8 @@ async def undo(run: StepRun) -> dict[str, Any]:
         waiting.append(status.generation)
         if status.gone:
             continue
-        if target["existing"] or await _holds_others(run, physical):
+        # A collection with points that this migration did not put there is not ours to drop.
+        if target["existing"] or (physical in there and (await run.verify(physical)).extra > 0):
             await run.release(status.generation, physical)
             released.append(physical)
         else:
@@ -72,13 +74,6 @@ async def undo(run: StepRun) -> dict[str, Any]:
             dropped.append(physical)
     await run.applied(waiting, skip=True)
     return {"dropped": dropped, "released": released}
-
-
-async def _holds_others(run: StepRun, physical: str) -> bool:
-    """Whether a collection holds points that this migration did not put there."""
-    if physical not in await run.store.collections():
-        return False
-    return (await run.verify(physical)).extra > 0
 
 
 async def refuse_later_writes(run: StepRun) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID
 
 from domain.model.errors import Corrupt
-from domain.model.flow import Flow
 from domain.model.generation import Generation
 from domain.model.migration import Migration
 from domain.model.plan import StepKind
@@ -53,8 +52,7 @@ async def _unplaced(run: StepRun) -> dict[str, int]:
         if step.kind is not StepKind.FLOW:
             continue
         for physical in (flow["source"] for flow in step.params["flows"]):
-            flow = Flow.create_id(str(run.migration), f"{step.id}/do/{physical}")
-            ranges = await run.recorded_ranges(flow)
+            ranges = await run.recorded_ranges(run.forward_flow(step.id, physical))
             if count := sum(sum(part.unplaced.values()) for part in ranges):
                 unplaced[physical] = count
     return unplaced
@@ -96,8 +94,7 @@ async def _dropped(run: StepRun) -> dict[str, GenerationStatus]:
     """The generations that this step dropped, by physical name."""
     found = {}
     for physical in run.step.params["collections"]:
-        key = "/".join(["migration", str(run.migration), run.step.id, "do", "drop", physical])
-        if await run.tools.ledger.answer(key) is None:
+        if await run.tools.ledger.answer(run.forward_key("drop", physical)) is None:
             continue
         known = await run.tools.applications.generations(store=run.store_name, physical=physical)
         found[physical] = next(status for status in reversed(known) if status.gone)

@@ -18,6 +18,7 @@ from domain.ports import GenerationStatus, VectorStore
 from domain.use_cases.tools import Tools, live_generation, save, update
 from domain.use_cases.verify import Verification, verify
 
+FORWARD, BACK = "do", "undo"
 POLL_SECONDS = 0.05
 FLOW_ATTEMPTS = 5
 
@@ -46,7 +47,18 @@ class StepRun:
 
     def key(self, *parts: str) -> str:
         """The idempotency key of one effect of this step."""
-        return "/".join(["migration", str(self.migration), self.step.id, self.direction, *parts])
+        return self._key(self.direction, *parts)
+
+    def forward_key(self, *parts: str) -> str:
+        """The key that the forward run of this step gave to one of its effects."""
+        return self._key(FORWARD, *parts)
+
+    def _key(self, direction: str, *parts: str) -> str:
+        return "/".join(["migration", str(self.migration), self.step.id, direction, *parts])
+
+    def forward_flow(self, step: str, name: str) -> UUID:
+        """The stream of a flow that the forward run of a step started."""
+        return Flow.create_id(str(self.migration), f"{step}/{FORWARD}/{name}")
 
     @property
     def store_name(self) -> str:
@@ -100,8 +112,7 @@ class StepRun:
 
     async def declared(self, physical: str) -> GenerationStatus | None:
         """The generation that the forward run of this step declared, gone or not."""
-        key = "/".join(["migration", str(self.migration), self.step.id, "do", "declare", physical])
-        answer = await self.tools.ledger.answer(key)
+        answer = await self.tools.ledger.answer(self.forward_key("declare", physical))
         if answer is None:
             return None
         (recorded,) = await self.tools.ledger.read(answer.position - 1, 1)
@@ -197,7 +208,7 @@ class StepRun:
         The range under way is recorded as empty and last. The first recorded result of a range
         wins, so a worker that is still busy with it records nothing any more.
         """
-        flow = Flow.create_id(str(self.migration), f"{self.step.id}/do/{name}")
+        flow = self.forward_flow(self.step.id, name)
         number = 0
         while True:
             stream = FlowRange.create_id(str(flow), number)
