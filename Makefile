@@ -5,13 +5,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check unit format lock clean
+# A broker that is configured; else Apache Kafka, which Maven fetches into build/kafka.
+BROKER = $(if $(MIGRATION_LEDGER_KAFKA_BOOTSTRAP),,$(BIN)/python -m tests.infra.kafka)
+
+.PHONY: demo test test-kafka bench check unit format lock clean
 
 demo: $(STAMP)
 	@$(BIN)/migration-ledger demo --data-dir .migration-ledger
 
 test: check
 	$(BIN)/pytest tests --ignore=tests/unit -n $(JOBS) --dist loadgroup
+
+# One after another: they share a broker, and topics have fixed names.
+test-kafka: $(STAMP)
+	$(BROKER) $(BIN)/pytest tests --ignore=tests/unit -m broker
+
+# Measures for about a quarter of an hour, alone on its machine, and writes docs/reference/benchmarks.md.
+bench: $(STAMP)
+	$(BIN)/python -m bench --write
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -30,6 +41,7 @@ format: $(STAMP)
 lock: $(STAMP)
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --all-extras -o requirements/all.txt pyproject.toml
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal -o requirements/runtime.txt pyproject.toml
+	grep -om1 'hatchling==[0-9.]*' pyproject.toml | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal -o requirements/build.txt -
 
 $(STAMP): requirements/all.txt pyproject.toml
 	@echo "Setting up $(VENV) (once; about a minute)"

@@ -137,15 +137,11 @@ class Service:
 
     def publisher(self) -> Publisher:
         """A new publisher of the ledger, for the relay."""
-        return Publisher(self._kafka)
+        return publisher_to(self.settings, embedded="kafka" in self.embedded)
 
     def changes(self) -> ChangeConsumer:
         """A new consumer of changes, for an applier."""
-        return ChangeConsumer(self._kafka)
-
-    @property
-    def _kafka(self) -> KafkaSettings:
-        return _kafka_settings(self.settings, embedded="kafka" in self.embedded)
+        return ChangeConsumer(kafka_settings(self.settings, embedded="kafka" in self.embedded))
 
 
 def with_endpoints(settings: Settings) -> Settings:
@@ -165,7 +161,7 @@ def with_endpoints(settings: Settings) -> Settings:
     )
 
 
-def _kafka_settings(settings: Settings, *, embedded: bool) -> KafkaSettings:
+def kafka_settings(settings: Settings, *, embedded: bool) -> KafkaSettings:
     """How to reach the broker; the embedded one needs its own way, see `docs/adr`."""
     if embedded:
         return KafkaSettings.embedded(settings.kafka_bootstrap or "")
@@ -177,7 +173,24 @@ def _kafka_settings(settings: Settings, *, embedded: bool) -> KafkaSettings:
         username=settings.kafka_username,
         password=settings.kafka_password,
         ca_file=settings.kafka_ca_file,
+        cert_file=settings.kafka_cert_file,
+        key_file=settings.kafka_key_file,
+        key_password=settings.kafka_key_password,
     )
+
+
+def publisher_to(settings: Settings, *, embedded: bool) -> Publisher:
+    """A new publisher to the broker of these settings."""
+    return Publisher(kafka_settings(settings, embedded=embedded))
+
+
+def object_storage(settings: Settings) -> StoredObjects:
+    """The storage of objects that are too large for the database.
+
+    Raises:
+        Rejected: it cannot be opened.
+    """
+    return StoredObjects(settings.storage_url)
 
 
 @asynccontextmanager
@@ -204,7 +217,6 @@ async def open_service(settings: Settings, *, create: bool = False) -> AsyncIter
         stack.push_async_callback(stores.close)
         applying = ConfiguredStores(settings, bulk_deadline=CALL_DEADLINE, attempts=1)
         stack.push_async_callback(applying.close)
-        folder = settings.objects_url or (settings.data_dir / "objects").as_uri()
         yield Service(
             settings=settings,
             embedded=embedded,
@@ -216,7 +228,7 @@ async def open_service(settings: Settings, *, create: bool = False) -> AsyncIter
             cursors=PostgresCursors(database),
             views=PostgresViews(database),
             workers=PostgresWorkers(database),
-            objects=SizedObjects(PostgresObjects(database), StoredObjects(folder)),
+            objects=SizedObjects(PostgresObjects(database), object_storage(settings)),
             stores=stores,
             applying=applying,
         )

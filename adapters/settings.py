@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 import platformdirs
 
@@ -27,12 +28,16 @@ LAST_PORT = 65535
 KNOWN = {
     "data_dir": "folder of the embedded servers, objects and logs",
     "database_url": "PostgreSQL that holds the ledger",
+    "database_password": "password of that PostgreSQL, if it is not in database_url",
     "kafka_bootstrap": "Kafka bootstrap servers, host:port with commas between",
     "kafka_security_protocol": "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
     "kafka_sasl_mechanism": "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
     "kafka_username": "SASL user",
     "kafka_password": "SASL password",
-    "kafka_ca_file": "PEM file of certificate authorities",
+    "kafka_ca_file": "PEM file of the broker's certificate authority, if the system has not got it",
+    "kafka_cert_file": "PEM file of our certificate, for brokers that ask for one",
+    "kafka_key_file": "PEM file of its private key, if it is not in kafka_cert_file",
+    "kafka_key_password": "password of the private key, if it is encrypted",
     "qdrant_url": "vector store named default: its gRPC endpoint, http://host:6334",
     "qdrant_api_key": "API key of the vector store named default",
     "objects_url": "object storage: file:///…, s3://…, gs://…, az://…",
@@ -42,6 +47,14 @@ KNOWN = {
     "http_port": "port of the HTTP API; `up` chooses a free one if it is not set",
 }
 """Every setting and what it is; environment variables are `MIGRATION_LEDGER_` and the name."""
+
+SECRETS = (
+    *("database_url", "database_password"),
+    *("kafka_password", "kafka_key_password"),
+    "qdrant_api_key",
+)
+"""Settings that may be in a file of their own, which the variable with `_FILE` behind it names."""
+_IN_FILE = "_file"
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,9 @@ class Settings:
     kafka_username: str | None = None
     kafka_password: str | None = field(default=None, repr=False)
     kafka_ca_file: str | None = None
+    kafka_cert_file: str | None = None
+    kafka_key_file: str | None = None
+    kafka_key_password: str | None = field(default=None, repr=False)
     qdrant_url: str | None = None
     qdrant_api_key: str | None = field(default=None, repr=False)
     objects_url: str | None = None
@@ -100,6 +116,32 @@ class Settings:
         }
         return frozenset(name for name, url in configured.items() if url is None)
 
+    @property
+    def storage_url(self) -> str:
+        """Where objects are: as configured, or a folder of the data folder."""
+        return self.objects_url or (self.data_dir / "objects").as_uri()
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment in which a child process has these settings.
+
+    What the settings file names in sections is read there by the child itself.
+    """
+    values = {name: getattr(settings, name, None) for name in KNOWN}
+    if settings.database_url is not None:
+        # Apart again, so that a password in the settings file does not come twice.
+        parts = urlsplit(settings.database_url)
+        user, at, host = parts.netloc.rpartition("@")
+        name, colon, password = user.partition(":")
+        values["database_url"] = parts._replace(netloc=f"{name}{at}{host}").geturl()
+        values["database_password"] = unquote(password) if colon else None
+    values["embed"] = ",".join(sorted(settings.embedded))
+    # Only a name that was set: a child finds the user by itself, and knows it for one.
+    values["actor"] = settings.actor.id if settings.actor.established == "setting" else None
+    return {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)} | {
+        PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None
+    }
+
 
 def load_settings(
     flags: Mapping[str, str | None] | None = None,
@@ -115,14 +157,10 @@ def load_settings(
     path = (folder or Path.cwd()) / FILE
     document = _read(path)
     values = {k: v for k, v in document.items() if k in KNOWN}
-    for variable, value in environment.items():
-        if variable.startswith(PREFIX):
-            name = variable.removeprefix(PREFIX).lower()
-            if name not in KNOWN:
-                known = [PREFIX + key.upper() for key in KNOWN]
-                raise Rejected(f"unknown setting {variable!r}{nearest(variable, known)}")
-            values[name] = value
+    values |= _from_environment(environment)
     values |= {name: value for name, value in (flags or {}).items() if value is not None}
+    if password := values.pop("database_password", None):
+        values["database_url"] = _with_password(values.get("database_url"), password)
     embed = _embedded_names(values.pop("embed", ""))
     _refuse_forgotten(values, embed)
     for name, key in (
@@ -150,6 +188,46 @@ def load_settings(
         source=path if document else None,
         **values,
     )
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings that variables give, or the files that variables name."""
+    values: dict[str, str] = {}
+    for variable, value in environment.items():
+        if not variable.startswith(PREFIX):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        secret = name.removesuffix(_IN_FILE)
+        if name in KNOWN:
+            values[name] = value
+        elif secret not in SECRETS or secret == name:
+            known = [PREFIX + key.upper() for key in KNOWN]
+            raise Rejected(f"unknown setting {variable!r}{nearest(variable, known)}")
+        elif PREFIX + secret.upper() in environment:
+            raise Rejected(f"{PREFIX}{secret.upper()} and {variable} are both set")
+        else:
+            values[secret] = _in_file(variable, value)
+    return values
+
+
+def _in_file(variable: str, path: str) -> str:
+    """The content of a file with a secret, without the line's end that editors add."""
+    try:
+        content = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Rejected(f"the file that {variable} names cannot be read: {error}") from error
+    if not content:
+        raise Rejected(f"the file that {variable} names is empty: {path}")
+    return content
+
+
+def _with_password(url: str | None, password: str) -> str:
+    """A database URL with a password that was given apart from it."""
+    parts = urlsplit(url or "")
+    user, at, host = parts.netloc.rpartition("@")
+    if not at or ":" in user:
+        raise Rejected("database_password needs a database_url with a user and without a password")
+    return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}").geturl()
 
 
 def _read(path: Path) -> dict[str, Any]:

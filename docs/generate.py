@@ -27,6 +27,7 @@ from adapters.cli import command
 from adapters.cli.main import app
 from adapters.http.problems import KINDS
 from adapters.settings import FILE, KNOWN, PREFIX, Settings
+from adapters.settings import SECRETS as IN_FILES
 from adapters.tables.sources import COLUMNS
 from domain.model.aggregate import LedgerAggregate
 from domain.model.errors import LedgerError
@@ -203,6 +204,8 @@ def _settings() -> str:
         f"A setting is read from the file `{FILE}` in the current folder, then from an environment "
         "variable, then from an option; the last one wins. An unknown name is refused with the "
         "nearest known one.\n",
+        "A secret may be in a file of its own, as container platforms have it: a variable with "
+        f"`_FILE` behind its name says where, for {_listed(IN_FILES)}.\n",
         _table(["in the file", "variable", "option", "what it is", "default"], rows),
         "Without `data_dir`, the folder is that of your user's application data. Without any of "
         "`database_url`, `kafka_bootstrap` and `qdrant_url`, all three servers are embedded. With "
@@ -221,6 +224,11 @@ def _settings() -> str:
         "The store `default` is the one of `qdrant_url`, and the connection `default` is the "
         "database of the ledger, unless a section of that name says otherwise.",
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    quoted = [f"`{name}`" for name in names]
+    return f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 # Specs.

@@ -3,8 +3,9 @@
 Every method may raise `Unavailable`; what else it raises is said where it is.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
@@ -414,11 +415,23 @@ class Hit:
     collection: str
 
 
+LEASE_ENDS: ContextVar[Callable[[], float] | None] = ContextVar("lease_ends", default=None)
+"""When the lease of the caller ends, by the loop's clock; stores send nothing after it.
+
+A process that was paused wakes up anywhere in its code. Time-outs are noticed between two
+callbacks, which is too late where the next thing is to send what was made before the pause.
+"""
+
+
 class VectorStore(Protocol):
     """A store of collections. Names may be aliases where points are read.
 
     Raises everywhere:
         Unavailable: no answer within the deadline, after bounded retries.
+        Throttled: it takes no more for now. Points are written in the order given and deleted in
+            key order; the error says how many are done.
+        DiskFull: it has no room.
+        Conflict: the lease of `LEASE_ENDS` is over.
         NotFound: the collection does not exist.
         Rejected: the store refuses the content.
     """
@@ -455,8 +468,10 @@ class VectorStore(Protocol):
     async def delete(self, name: str, keys: Sequence[bytes]) -> None:
         """Delete points; those that do not exist are ignored."""
 
-    def scan(self, name: str, *, after: bytes = b"", page: int = 500) -> AsyncIterator[PointBatch]:
-        """All points with keys after `after`, in key order, in pages."""
+    def scan(
+        self, name: str, *, after: bytes = b"", page: int = 500, limit: int | None = None
+    ) -> AsyncIterator[PointBatch]:
+        """All points with keys after `after`, or the first `limit`, in key order, in pages."""
 
     async def retrieve(self, name: str, keys: Sequence[bytes]) -> PointBatch:
         """These points, in key order; those that do not exist are left out."""

@@ -20,7 +20,7 @@ class Collections:
     def apply(self, document: Document | None, recorded: Recorded) -> Document | None:
         """The generation after the event."""
         fields = vars(recorded.event)
-        at = recorded.recorded_at.isoformat()
+        at = recorded.at
         if recorded.topic == "generation.created":
             return _created(recorded, fields, at)
         if document is None:

@@ -23,7 +23,7 @@ class Migrations:
 
     def apply(self, document: Document | None, recorded: Recorded) -> Document | None:
         """The migration after the event."""
-        at = recorded.recorded_at.isoformat()
+        at = recorded.at
         if document is None:
             if recorded.topic != "migration.planned":
                 return None

@@ -31,7 +31,7 @@ class Operations:
         shown = SHOWN.get(recorded.topic.split(".")[0], ())
         return {
             "position": recorded.position,
-            "at": recorded.recorded_at.isoformat(),
+            "at": recorded.at,
             "what": recorded.topic,
             "stream": str(recorded.stream),
             "version": recorded.version,

@@ -18,6 +18,8 @@ from adapters.postgres.connection import Database, open_database
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.schema import upgrade
 
+pytest_plugins = ["tests.infra.brokers"]
+
 _TEMPLATE = "ledger_template"
 
 # A timing is never an assertion, so no example has a deadline.

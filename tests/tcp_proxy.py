@@ -34,6 +34,7 @@ class TcpProxy:
         target: port that connections are passed on to; changed when a server moves.
         delay: seconds that each piece of an answer is held up.
         links: the connections that are open now.
+        held: bytes that are kept by `hold` now.
     """
 
     def __init__(self, target: int, *, delay: float = 0.0) -> None:
@@ -41,6 +42,7 @@ class TcpProxy:
         self.target = target
         self.delay = delay
         self.links: set[Link] = set()
+        self.held = 0
         self._requests = asyncio.Event()
         self._answers = asyncio.Event()
         self._requests.set()
@@ -115,7 +117,9 @@ class TcpProxy:
         while chunk := await reader.read(CHUNK):
             if delay:
                 await asyncio.sleep(delay)
+            self.held += len(chunk)
             await open_.wait()
+            self.held -= len(chunk)
             writer.write(chunk)
             await writer.drain()
         with suppress(OSError):

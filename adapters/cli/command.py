@@ -1,8 +1,10 @@
 """What every command shares: its settings, its output, and what errors become."""
 
 import asyncio
+import errno
 import inspect
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -130,10 +132,17 @@ def _run(
         return asyncio.run(_awaited(function(cli, **values))) or 0
     except LedgerError as error:
         return report(error, json=json)
+    except BrokenPipeError:  # who reads our output has enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; what was recorded goes on under its workers")
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001  # a defect of ours: no stack trace at a user
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            where = error.filename or flags["data_dir"] or "the data directory"
+            full = Unavailable(f"{where}: {error.strerror}; make room there and try again")
+            return report(full, json=json)
         return _report_defect(error)
 
 

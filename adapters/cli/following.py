@@ -1,9 +1,9 @@
 """Follow a migration to its end: on the console, in a log file, as JSON lines."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TextIO
 from uuid import UUID
@@ -12,11 +12,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from adapters.bootstrap import Service
 from adapters.cli.command import FAILED, Cli
+from adapters.cli.complaints import waits
 from domain.model.errors import NotFound, Unavailable
 from domain.model.migration import Migration, State
 from domain.model.recorded import Recorded
 
 POLL_SECONDS = 0.2
+SILENCE_SECONDS = 4.0
+"""How long nothing may happen before the command says what workers wait for."""
+
 PATIENCE_SECONDS = 15.0
 """How long nothing may happen before the command looks whether anybody works at all."""
 
@@ -32,11 +36,13 @@ class Observed:
         events: new events of the migration.
         document: its read model, or None until there is one.
         state: where it is.
+        waits: if nothing happens, what workers wait for, by role.
     """
 
     events: list[Recorded]
     document: dict[str, Any] | None
     state: State
+    waits: Mapping[str, str] = field(default_factory=dict)
 
 
 async def observe(service: Service, migration: UUID, after: int = 0) -> AsyncIterator[Observed]:
@@ -60,6 +66,10 @@ async def observe(service: Service, migration: UUID, after: int = 0) -> AsyncIte
             yield Observed(events, document, current.state)
         if current.state.settled and document is not None and document["state"] == current.state:
             return
+        if quiet > SILENCE_SECONDS:
+            reasons = waits(await service.workers.alive())
+            if reasons and document is not None:
+                yield Observed([], document, current.state, reasons)
         if quiet > PATIENCE_SECONDS:
             await _require_workers(service)
             quiet = 0.0
@@ -132,6 +142,17 @@ def _counts(result: dict[str, Any]) -> str:
     return f" ({', '.join(counts)})" if counts else ""
 
 
+def _print(cli: Cli, observed: Observed, said: set[str]) -> None:
+    """What has happened, or why nothing does: once for each role, until something happens again."""
+    for recorded in observed.events:
+        cli.console.print(f"  {describe(recorded)}", markup=False, soft_wrap=True)
+        said.clear()
+    for role, reason in observed.waits.items():
+        if role not in said:
+            cli.console.print(f"  {role} waits: {reason}", markup=False, soft_wrap=True)
+        said.add(role)
+
+
 async def follow(
     cli: Cli, service: Service, migration: Migration, *, log: Path | None, wanted: State | None
 ) -> int:
@@ -150,13 +171,14 @@ async def follow(
     )
     task = bar.add_task("waiting", total=None)
     last: Observed | None = None
+    said: set[str] = set()
     with bar, MigrationLog(log) if log else nullcontext() as written:
         async for observed in observe(service, migration.id, after=migration.version - 1):
             last = observed
-            for recorded in observed.events:
-                if not cli.json:
-                    cli.console.print(f"  {describe(recorded)}", markup=False, soft_wrap=True)
-                if written is not None:
+            if not cli.json:
+                _print(cli, observed, said)
+            if written is not None:
+                for recorded in observed.events:
                     written.write(recorded)
             document = observed.document
             if document is not None and document["phase"] is not None:

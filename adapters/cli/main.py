@@ -2,7 +2,7 @@
 
 import typer
 
-from adapters.cli import data, migrations, servers, views
+from adapters.cli import data, log, migrations, servers, views
 from adapters.cli.command import register
 from adapters.cli.demo.story import demo
 
@@ -17,6 +17,7 @@ migration = typer.Typer(help="List, show and cancel migrations.", no_args_is_hel
 collection = typer.Typer(help="List, show and adopt collections.", no_args_is_help=True)
 dead_letter = typer.Typer(help="Changes that a store refused.", no_args_is_help=True)
 projection = typer.Typer(help="Read models.", no_args_is_help=True)
+ledger_log = typer.Typer(help="The ledger's own events.", no_args_is_help=True)
 database = typer.Typer(help="The ledger's database.", no_args_is_help=True)
 
 for group, name in (
@@ -24,6 +25,7 @@ for group, name in (
     (collection, "collection"),
     (dead_letter, "dead-letter"),
     (projection, "projection"),
+    (ledger_log, "log"),
     (database, "db"),
 ):
     app.add_typer(group, name=name)
@@ -50,6 +52,8 @@ for group, name, function in (
     (dead_letter, "skip", data.skip),
     (projection, "list", views.list_projections),
     (projection, "rebuild", views.rebuild_projection),
+    (ledger_log, "verify", log.verify),
+    (ledger_log, "events", log.events),
     (database, "upgrade", servers.db_upgrade),
 ):
     register(group, name, function)

@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from uuid import uuid4
 
-from adapters.bootstrap import Service
+from adapters.bootstrap import Service, open_service
+from adapters.cli.complaints import Complaints
+from adapters.settings import Settings
 from domain.model.errors import Rejected, Unavailable
 from domain.model.spec import nearest
 from domain.use_cases.apply_changes import Applier
@@ -22,8 +24,12 @@ from projections import PROJECTIONS
 logger = logging.getLogger("migration_ledger.worker")
 
 BEAT_SECONDS = 3.0
-DRAIN_SECONDS = 15.0
+DRAIN_SECONDS = 10.0
+LAST_SECONDS = 28
+"""After SIGTERM: what is under way may take the first, and the process ends within the second."""
 RETRY_SECONDS = 0.5
+WAIT_SECONDS = 1.0
+COMPLAINTS = Complaints()
 
 Role = Callable[[Service, str, asyncio.Event], Awaitable[None]]
 
@@ -74,20 +80,48 @@ def chosen_roles(text: str) -> list[str]:
     return names
 
 
-async def run_roles(service: Service, roles: Sequence[str]) -> None:
-    """Run roles until SIGTERM or SIGINT; then finish what is under way, for 15 seconds at most."""
+async def run_roles(settings: Settings, roles: Sequence[str]) -> None:
+    """Run roles until SIGTERM or SIGINT; then finish what is under way, for 10 seconds at most."""
+    logging.getLogger("migration_ledger").addHandler(COMPLAINTS)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_keep(service, role, stop)) for role in roles]
-        await stop.wait()
-        logger.info("draining", extra={"roles": ",".join(roles)})
-        _, late = await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
-        for task in late:
-            logger.warning("drain_cut_short", extra={"role": task.get_name()})
-            task.cancel()
+    drain = asyncio.timeout(None)
+
+    def end() -> None:
+        if not stop.is_set():
+            logger.info("draining", extra={"roles": ",".join(roles)})
+            stop.set()
+            drain.reschedule(loop.time() + DRAIN_SECONDS)
+            # Whatever does not let itself be cancelled, the kernel ends.
+            signal.alarm(LAST_SECONDS)
+
+    try:
+        async with drain:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, end)
+            await _run_roles(settings, roles, stop)
+    except TimeoutError:
+        if not drain.expired():
+            raise
+
+
+async def _run_roles(settings: Settings, roles: Sequence[str], stop: asyncio.Event) -> None:
+    """Wait for the database, and run roles until they have stopped."""
+    while not stop.is_set():
+        try:
+            async with open_service(settings) as service, asyncio.TaskGroup() as group:
+                for role in roles:
+                    group.create_task(_keep(service, role, stop))
+                await stop.wait()
+        except Unavailable as error:
+            logger.warning("waiting_for_database", extra={"error": str(error)})
+            await _until(stop, WAIT_SECONDS)
+
+
+async def _until(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
 
 
 async def _keep(service: Service, role: str, stop: asyncio.Event) -> None:
@@ -100,9 +134,10 @@ async def _keep(service: Service, role: str, stop: asyncio.Event) -> None:
                 await ROLES[role](service, worker, stop)
             except Unavailable as error:
                 logger.warning("role_waits", extra={"role": role, "error": str(error)})
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(RETRY_SECONDS):
-                        await stop.wait()
+                await _until(stop, RETRY_SECONDS)
+            except asyncio.CancelledError:
+                logger.warning("drain_cut_short", extra={"role": role})
+                raise
         beat.cancel()
     with suppress(Unavailable):
         await service.workers.leave(worker)
@@ -110,6 +145,7 @@ async def _keep(service: Service, role: str, stop: asyncio.Event) -> None:
 
 async def _beat(service: Service, role: str, worker: str) -> None:
     while True:
+        reason = COMPLAINTS.of(role)
         with suppress(Unavailable):
-            await service.workers.beat(worker, role, {})
+            await service.workers.beat(worker, role, {"waits": reason} if reason else {})
         await asyncio.sleep(BEAT_SECONDS)

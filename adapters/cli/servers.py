@@ -3,26 +3,41 @@
 import asyncio
 import logging
 import signal
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
-from adapters.bootstrap import DEFAULT, Service, open_service, with_endpoints
+from adapters.bootstrap import Service, open_service, with_endpoints
 from adapters.cli.command import FAILED, UNREACHABLE, Cli
 from adapters.cli.roles import ROLES, chosen_roles, run_roles
 from adapters.cli.stack import running_stack
 from adapters.cli.tables import rows
-from adapters.embedded import broker
+from adapters.dependencies import (
+    CHECK_SECONDS,
+    DEPENDENCIES,
+    Checked,
+    check_connections,
+    check_dependencies,
+    check_stores,
+)
 from adapters.logs import log_to
 from adapters.postgres.connection import open_database
 from adapters.postgres.schema import pending_sql, upgrade
 from adapters.settings import Settings
 from domain.model.errors import LedgerError, Unavailable
-
-CHECK_SECONDS = 5.0
+from domain.use_cases.concurrently import concurrently
 
 ALL_ROLES = ",".join(ROLES)
 
+CheckOption = Annotated[
+    bool,
+    typer.Option(
+        "--check", help="Run nothing; say whether workers of these roles live on this host."
+    ),
+]
 RolesOption = Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(ROLES)}.")]
 
 
@@ -33,6 +48,14 @@ async def up(cli: Cli) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(_up(cli))
+        await stop.wait()
+        # Also while something starts: the stack stops its children, however far it has come.
+        running.cancel()
+
+
+async def _up(cli: Cli) -> None:
     async with running_stack(cli.settings) as stack:
         found = {**await examine(cli.settings), "api": {"url": stack.api}}
         if cli.json:
@@ -42,7 +65,7 @@ async def up(cli: Cli) -> None:
             cli.console.print(f"API:  {stack.api}/docs", markup=False)
             cli.console.print(f"logs: {cli.settings.data_dir / 'logs'}", markup=False)
             cli.console.print("ready; ctrl-C stops it")
-        await stop.wait()
+        await asyncio.Event().wait()
 
 
 async def doctor(cli: Cli) -> int:
@@ -52,40 +75,59 @@ async def doctor(cli: Cli) -> int:
         cli.emit(found)
     else:
         show_examination(cli, found)
-    reachable = all(found[name]["reachable"] for name in ("database", "kafka", "qdrant", "objects"))
-    if not reachable:
+    states = [found[name] for name in DEPENDENCIES]
+    states += [*found["stores"].values(), *found["connections"].values()]
+    if not all(state["reachable"] for state in states):
         return UNREACHABLE
     return 0 if all(role["workers"] for role in found["roles"].values()) else FAILED
 
 
 async def examine(settings: Settings) -> dict[str, Any]:
     """The state of every dependency and role, as `doctor --json` gives it."""
-    found: dict[str, Any] = {}
-    embedded = settings.embedded
-    try:
-        async with open_service(settings) as service:
-            settings = service.settings
-            found["database"] = await _checked(_database_version(service))
-            found["kafka"] = await _checked(_kafka_version(service))
-            found["qdrant"] = await _checked(service.stores.store(DEFAULT).version())
-            found["objects"] = await _checked(_objects_version(service))
-            found["roles"] = await _roles(service)
-    except LedgerError as error:
-        for name in ("database", "kafka", "qdrant", "objects"):
-            found.setdefault(name, {"reachable": False, "version": None, "error": str(error)})
-        found.setdefault("roles", {role: {"workers": [], "lag": None} for role in ROLES})
-    urls = {
-        "database": settings.database_url,
-        "kafka": settings.kafka_bootstrap,
-        "qdrant": settings.qdrant_url,
-        "objects": settings.objects_url or (settings.data_dir / "objects").as_uri(),
+    checked, stores, connections = await concurrently(
+        [check_dependencies(settings), check_stores(settings), check_connections(settings)]
+    )
+    found: dict[str, Any] = {one.name: _state(one) for one in checked}
+    found.setdefault("schema", _state(Checked("schema", None, "the database does not answer")))
+    found |= {
+        "stores": {one.name: _state(one) for one in stores},
+        "connections": {one.name: _state(one) for one in connections},
+        "roles": {role: {"workers": [], "lag": None} for role in ROLES},
+        "halted": [],
     }
-    for name, url in urls.items():
-        is_embedded = name in embedded or (name == "objects" and settings.objects_url is None)
-        found[name] = {"url": url, "embedded": is_embedded, **found[name]}
-        if not is_embedded and name == "database" and url:
-            found[name]["url"] = _without_password(url)
+    if found["schema"]["reachable"]:
+        with suppress(LedgerError, TimeoutError):
+            async with asyncio.timeout(CHECK_SECONDS), open_service(settings) as service:
+                found["roles"] = await _roles(service)
+                found["halted"] = [
+                    {"physical": status.physical, "store": status.store, "at": status.halted_at}
+                    for status in await service.applications.generations()
+                    if status.halted_at is not None
+                ]
+    for name, (url, embedded) in _addresses(settings).items():
+        found[name] = {"url": url, "embedded": embedded, **found[name]}
     return found
+
+
+def _state(checked: Checked) -> dict[str, Any]:
+    state = {"reachable": checked.failure is None, "version": checked.version}
+    return state if checked.failure is None else {**state, "error": checked.failure}
+
+
+def _addresses(settings: Settings) -> dict[str, tuple[str | None, bool]]:
+    """Where the servers of the service are, as far as that is known, and whether embedded."""
+    embedded = settings.embedded
+    with suppress(Unavailable):
+        settings = with_endpoints(settings)
+    database = settings.database_url
+    if database and "database" not in embedded:
+        database = _without_password(database)
+    return {
+        "database": (database, "database" in embedded),
+        "kafka": (settings.kafka_bootstrap, "kafka" in embedded),
+        "qdrant": (settings.qdrant_url, "qdrant" in embedded),
+        "objects": (settings.storage_url, settings.objects_url is None),
+    }
 
 
 def _shown(name: str, url: str | None) -> str:
@@ -97,35 +139,6 @@ def _without_password(url: str) -> str:
     scheme, _, rest = url.partition("://")
     user, at, host = rest.rpartition("@")
     return f"{scheme}://{user.split(':')[0]}{at}{host}"
-
-
-async def _checked(version: Any) -> dict[str, Any]:
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            return {"reachable": True, "version": await version}
-    except TimeoutError:
-        error = f"no answer within {CHECK_SECONDS:g} s"
-    except LedgerError as failed:
-        error = str(failed)
-    return {"reachable": False, "version": None, "error": error}
-
-
-async def _database_version(service: Service) -> str:
-    async with service.database.connection() as connection:
-        return str(await connection.fetchval("SHOW server_version"))
-
-
-async def _kafka_version(service: Service) -> str | None:
-    """The embedded broker's version; the protocol does not tell that of another."""
-    async with service.publisher() as publisher:
-        await publisher.end_offsets()
-    return await broker.version() if "kafka" in service.embedded else None
-
-
-async def _objects_version(service: Service) -> str:
-    address = await service.objects.put(b"doctor")
-    await service.objects.get(address)
-    return "writable"
 
 
 async def _roles(service: Service) -> dict[str, Any]:
@@ -141,7 +154,13 @@ async def _roles(service: Service) -> dict[str, Any]:
     return {
         role: {
             "workers": [
-                {"name": w.worker, "pid": w.pid, "host": w.host, "seconds_ago": w.seconds_ago}
+                {
+                    "name": w.worker,
+                    "pid": w.pid,
+                    "host": w.host,
+                    "seconds_ago": w.seconds_ago,
+                    "waits": w.detail.get("waits"),
+                }
                 for w in workers
                 if w.role == role
             ],
@@ -153,15 +172,18 @@ async def _roles(service: Service) -> dict[str, Any]:
 
 def show_examination(cli: Cli, found: dict[str, Any]) -> None:
     """What `doctor` found, for people."""
+    states = {name: found[name] for name in DEPENDENCIES}
+    states |= {f"store {name}": state for name, state in found["stores"].items()}
+    states |= {f"connection {name}": state for name, state in found["connections"].items()}
     servers = [
         {
             "server": name,
-            "reachable": found[name]["reachable"],
-            "embedded": found[name]["embedded"],
-            "version": found[name].get("error") or found[name]["version"],
-            "url": _shown(name, found[name]["url"]),
+            "reachable": state["reachable"],
+            "embedded": state.get("embedded"),
+            "version": state.get("error") or state["version"],
+            "url": _shown(name, state.get("url")),
         }
-        for name in ("database", "kafka", "qdrant", "objects")
+        for name, state in states.items()
     ]
     rows(cli.console, ["server", "reachable", "embedded", "version", "url"], servers)
     roles = [
@@ -169,22 +191,40 @@ def show_examination(cli: Cli, found: dict[str, Any]) -> None:
         for role, state in found["roles"].items()
     ]
     rows(cli.console, ["role", "workers", "lag"], roles)
+    for role, state in found["roles"].items():
+        for reason in dict.fromkeys(one["waits"] for one in state["workers"] if one["waits"]):
+            cli.console.print(f"{role} waits: {reason}", markup=False, soft_wrap=True)
+    for halted in found["halted"]:
+        cli.console.print(
+            f"{halted['physical']} halts at change {halted['at']}; see `dead-letter list`",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
-async def worker(cli: Cli, *, roles: RolesOption = ALL_ROLES) -> None:
+async def worker(cli: Cli, *, roles: RolesOption = ALL_ROLES, check: CheckOption = False) -> int:
     """Run worker roles in this process until SIGTERM, which lets them finish what is under way."""
     chosen = chosen_roles(roles)
+    if check:
+        return await _check_workers(cli, chosen)
     log_to(None, logging.INFO)
-    while True:
-        try:
-            async with open_service(cli.settings) as service:
-                await run_roles(service, chosen)
-                return
-        except Unavailable as error:
-            logging.getLogger("migration_ledger.worker").warning(
-                "waiting_for_database", extra={"error": str(error)}
-            )
-            await asyncio.sleep(1.0)
+    await run_roles(cli.settings, chosen)
+    return 0
+
+
+async def _check_workers(cli: Cli, roles: Sequence[str]) -> int:
+    host = socket.gethostname()
+    try:
+        async with asyncio.timeout(CHECK_SECONDS), open_service(cli.settings) as service:
+            here = {beat.role for beat in await service.workers.alive() if beat.host == host}
+    except TimeoutError as error:
+        raise Unavailable(f"the database does not answer within {CHECK_SECONDS:g} s") from error
+    silent = [role for role in roles if role not in here]
+    if cli.json:
+        cli.emit({"host": host, "silent": silent})
+    elif silent:
+        cli.console.print(f"no sign of life on {host} from: {', '.join(silent)}")
+    return FAILED if silent else 0
 
 
 async def db_upgrade(

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -15,11 +15,12 @@ from adapters.embedded.stack import start_servers
 from adapters.embedded.supervisor import Supervisor
 from adapters.postgres.connection import open_database
 from adapters.postgres.schema import upgrade
-from adapters.settings import Settings
+from adapters.settings import Settings, environment_of
 from domain.model.errors import Unavailable
 
 API = "api"
 WORKER_STOP_SECONDS = 20.0
+"""With the 8 that servers get afterwards, everything ends within 30 seconds."""
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.1
 
@@ -49,30 +50,37 @@ async def running_stack(settings: Settings) -> AsyncIterator[Stack]:
     """
     async with Supervisor(settings.data_dir) as supervisor:
         names = {SERVER_NAMES[role] for role in settings.embedded}
-        if names:
-            await start_servers(supervisor, names)
-        known = with_endpoints(settings)
-        async with open_database(known.database_url or "") as database:
-            await upgrade(database)
-        where = ("--data-dir", str(settings.data_dir))
-        for role in ROLES:
-            arguments = ("adapters.cli", "worker", "--roles", role, *where)
-            await _start(supervisor, f"worker-{role}", arguments)
-        port = settings.http_port or choose_ports(settings.data_dir, [API])[API]
-        await _start(supervisor, API, ("adapters.http", "--port", str(port), *where))
         try:
+            if names:
+                await start_servers(supervisor, names)
+            known = with_endpoints(settings)
+            async with open_database(known.database_url or "") as database:
+                await upgrade(database)
+            where = ("--data-dir", str(settings.data_dir))
+            # The settings as they came, so that what is embedded is found in the data directory.
+            environment = environment_of(settings)
+            for role in ROLES:
+                arguments = ("adapters.cli", "worker", "--roles", role, *where)
+                await _start(supervisor, f"worker-{role}", arguments, environment)
+            port = settings.http_port or choose_ports(settings.data_dir, [API])[API]
+            serving = ("adapters.http", "--port", str(port), *where)
+            await _start(supervisor, API, serving, environment)
             await _until_alive(known, supervisor)
             yield Stack(known, supervisor, f"http://{settings.http_host}:{port}")
         finally:
             await supervisor.stop([*(f"worker-{role}" for role in ROLES), API])
+            await supervisor.stop(names)
 
 
-async def _start(supervisor: Supervisor, name: str, module: tuple[str, ...]) -> None:
+async def _start(
+    supervisor: Supervisor, name: str, module: tuple[str, ...], environment: Mapping[str, str]
+) -> None:
     await supervisor.start(
         ProcessSpec(
             name=name,
             argv=(sys.executable, "-m", *module),
             log_path=supervisor.log_path(name),
+            env=environment,
             stop_timeout=WORKER_STOP_SECONDS,
         )
     )

@@ -6,14 +6,18 @@ import typer
 
 from adapters.bootstrap import open_service
 from adapters.cli.command import Cli
-from adapters.cli.tables import pairs, rows
+from adapters.cli.tables import rows
 from domain.model.errors import NotFound
 from domain.model.spec import nearest
 from domain.use_cases.project import rebuild
 from projections import PROJECTIONS
 
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help=f"One of {', '.join(p.name for p in PROJECTIONS)}.")
+    str | None,
+    typer.Argument(
+        metavar="NAME",
+        help=f"One of {', '.join(p.name for p in PROJECTIONS)}; all of them if left out.",
+    ),
 ]
 
 
@@ -32,15 +36,20 @@ async def list_projections(cli: Cli) -> None:
         rows(cli.console, ["projection", "behind"], found)
 
 
-async def rebuild_projection(cli: Cli, name: Name) -> None:
-    """Build a read model anew beside the live one, and swap them in one step."""
+async def rebuild_projection(cli: Cli, *, name: Name = None) -> None:
+    """Build read models anew beside the live ones, and swap each in one step."""
     known = {projection.name: projection for projection in PROJECTIONS}
-    if name not in known:
+    if name is not None and name not in known:
         raise NotFound(f"there is no projection {name!r}{nearest(name, list(known))}")
+    chosen = PROJECTIONS if name is None else [known[name]]
     async with open_service(cli.settings) as service:
-        build = await rebuild(service.ledger, service.views, known[name])
-    document = {"projection": name, "build": build.number, "position": build.cursor.position}
+        builds = await rebuild(service.ledger, service.views, *chosen)
+    found = [
+        {"projection": build.name, "build": build.number, "position": build.cursor.position}
+        for build in builds
+    ]
     if cli.json:
-        cli.emit(document)
+        for document in found:
+            cli.emit(document)
     else:
-        pairs(cli.console, document)
+        rows(cli.console, ["projection", "build", "position"], found)

@@ -109,7 +109,7 @@ async def start(supervisor: Supervisor, port: int) -> str:
             env=_ENVIRONMENT,
             cwd=Path("/"),
             stop_signal=signal.SIGINT,  # fast shutdown: ends sessions, writes a checkpoint
-            stop_timeout=30.0,
+            stop_timeout=8.0,  # without its checkpoint it recovers at the next start
             death_signal=signal.SIGQUIT,  # immediate: nobody is left to wait for a checkpoint
             run_as=_run_as(programs, cluster),
         )

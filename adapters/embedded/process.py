@@ -144,12 +144,14 @@ class ChildProcess:
     async def stop(self) -> bool:
         """Asks the process to end, and kills it when it does not.
 
-        A cancellation while waiting kills it at once and is then raised.
+        One that was stopped is continued, so that it hears it. A cancellation while waiting kills
+        it at once and is then raised.
 
         Returns:
             Whether it had to be killed.
         """
         self._signal(self.spec.stop_signal)
+        self._signal(signal.SIGCONT)
         try:
             async with asyncio.timeout(self.spec.stop_timeout):
                 await self.ended.wait()

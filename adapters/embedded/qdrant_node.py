@@ -50,6 +50,7 @@ async def start(supervisor: Supervisor, port: int) -> str:
             ),
             log_path=supervisor.log_path(NAME),
             ready=ready,
+            stop_timeout=8.0,
         )
     )
     return f"http://127.0.0.1:{port}"

@@ -189,7 +189,7 @@ class Supervisor:
         back_off = BackOff()
         while True:
             await child.ended.wait()
-            status = child.exit_status
+            status, said = child.exit_status, child.last_lines().rpartition("\n")[2]
             await asyncio.sleep(back_off.after(child.lived))
             try:
                 child.spawn()
@@ -201,7 +201,12 @@ class Supervisor:
                 continue
             _log.warning(
                 "process_restarted",
-                extra={"child": child.spec.name, "pid": child.pid, "exit_status": status},
+                extra={
+                    "child": child.spec.name,
+                    "pid": child.pid,
+                    "exit_status": status,
+                    "last_line": said,
+                },
             )
 
     def _held(self) -> FolderLock:

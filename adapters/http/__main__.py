@@ -1,4 +1,4 @@
-"""Run the API: `python -m adapters.http`."""
+"""Run the API: `migration-ledger-api`, or `python -m adapters.http`."""
 
 import argparse
 import asyncio
@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 import uvicorn
 
-from adapters.http.app import app_of, openapi_document
+from adapters.http.app import create_app, openapi_document
 from adapters.settings import Settings, load_settings
 from domain.model.errors import LedgerError
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("migration_ledger.http")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the API until SIGTERM or SIGINT; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m adapters.http", description=__doc__)
+    parser = argparse.ArgumentParser(prog="migration-ledger-api", description=__doc__)
     parser.add_argument("--host", help="address to listen on; 127.0.0.1 by default")
     parser.add_argument("--port", help="port to listen on; 8080 by default")
     parser.add_argument("--data-dir", help="folder of the embedded servers")
@@ -51,7 +51,7 @@ def _serve(settings: Settings) -> None:
     if not _loopback(settings.http_host):
         logger.warning("listens_without_roles", extra={"host": settings.http_host})
     config = uvicorn.Config(
-        app_of(settings),
+        create_app(settings),
         host=settings.http_host,
         port=DEFAULT_PORT if settings.http_port is None else settings.http_port,
         loop="asyncio",

@@ -16,7 +16,7 @@ from fastapi.openapi.utils import get_openapi
 from adapters.bootstrap import open_service
 from adapters.http import collections, health, migrations
 from adapters.http.answers import OrjsonResponse
-from adapters.http.connecting import Connection, OpenService
+from adapters.http.connecting import Connection
 from adapters.http.envelope import Envelope
 from adapters.http.health import VERSION
 from adapters.http.problems import MEDIA_TYPE, handle_problems
@@ -33,14 +33,13 @@ TAGS = [
 ]
 
 
-def create_app(open_: OpenService) -> FastAPI:
-    """The API over a service.
+def create_app(settings: Settings) -> FastAPI:
+    """The API over the service that these settings describe.
 
-    Args:
-        open_: opens the service. The application opens it when it starts, and again until that
-            succeeds; it answers 503 in the meantime.
+    The application opens the service when it starts, and again until that succeeds; it answers 503
+    in the meantime.
     """
-    connection = Connection(open_)
+    connection = Connection(lambda: open_service(settings))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -61,17 +60,13 @@ def create_app(open_: OpenService) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.connection = connection
+    app.state.settings = settings
     app.add_middleware(Envelope)
     handle_problems(app)
     for part in (migrations, collections, health):
         app.include_router(part.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's way to do it
     return app
-
-
-def app_of(settings: Settings) -> FastAPI:
-    """The API over the service that these settings describe."""
-    return create_app(lambda: open_service(settings))
 
 
 def openapi_document(settings: Settings) -> bytes:
@@ -81,7 +76,7 @@ def openapi_document(settings: Settings) -> bytes:
         settings: any; nothing of them is in the document.
     """
     options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-    return orjson.dumps(app_of(settings).openapi(), option=options)
+    return orjson.dumps(create_app(settings).openapi(), option=options)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from fastapi import Depends, Header, Request
 from adapters.bootstrap import Service
 from adapters.http.connecting import Connection
 from adapters.http.idempotency import Once, fingerprint, required_key
+from adapters.settings import Settings
 from domain.model.aggregate import Actor, Context
 from domain.model.errors import Rejected
 
@@ -39,6 +40,14 @@ def connection_of(request: Request) -> Connection:
 
 
 Connected = Annotated[Connection, Depends(connection_of)]
+
+
+def settings_of(request: Request) -> Settings:
+    """The settings of the application that got this request."""
+    return cast("Settings", request.app.state.settings)
+
+
+Configured = Annotated[Settings, Depends(settings_of)]
 
 
 def service_of(connection: Connected) -> Service:

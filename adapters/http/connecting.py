@@ -11,6 +11,8 @@ from domain.model.errors import LedgerError, Unavailable
 logger = logging.getLogger("migration_ledger.http")
 
 RETRY_SECONDS = 1.0
+FIRST_TRY_SECONDS = 2.0
+CLOSE_SECONDS = 3.0
 
 OpenService = Callable[[], AbstractAsyncContextManager[Service]]
 
@@ -42,14 +44,21 @@ class Connection:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Hold the service in the block, which begins when opening it was tried once."""
+        """Hold the service in the block, which begins when opening it was tried once.
+
+        A database that hangs delays neither the beginning nor the end for long.
+        """
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._hold())
-            await self._tried.wait()
+            holding = group.create_task(self._hold())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_TRY_SECONDS):
+                    await self._tried.wait()
             try:
                 yield
             finally:
                 self._stop.set()
+                await asyncio.wait([holding], timeout=CLOSE_SECONDS)
+                holding.cancel()
 
     async def _hold(self) -> None:
         while not self._stop.is_set():

@@ -7,8 +7,9 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from adapters.http.asking import Connected, OpenedService
-from adapters.http.checks import check_servers, check_store
+from adapters.bootstrap import DEFAULT
+from adapters.dependencies import check_dependencies, check_stores
+from adapters.http.asking import Configured, Connected
 from adapters.http.problems import NotReady, described
 from domain.model.errors import Unavailable
 from domain.model.migration import State
@@ -72,24 +73,25 @@ async def health() -> Health:
 
 
 @router.get("/ready", summary="Can it serve?", responses=described(503))
-async def ready(connection: Connected) -> Ready:
-    """Asks the database, its schema, the broker and the default store; names those missing."""
-    try:
-        service = connection.service
-    except Unavailable as error:
-        raise NotReady({"database": str(error)}) from error
-    checked = await check_servers(service)
+async def ready(settings: Configured, connection: Connected) -> Ready:
+    """Asks database, schema, broker, default store and object storage; names those missing."""
+    checked = await check_dependencies(settings)
     missing = {one.name: one.failure for one in checked if one.failure is not None}
     if missing:
         raise NotReady(missing)
+    try:
+        _ = connection.service
+    except Unavailable as error:
+        raise NotReady({"service": str(error)}) from error
     return Ready(checked=[one.name for one in checked])
 
 
-@router.get("/capabilities", summary="What can it do?", responses=described(503))
-async def capabilities(service: OpenedService) -> Capabilities:
+@router.get("/capabilities", summary="What can it do?")
+async def capabilities(settings: Configured) -> Capabilities:
     """Recipes with the JSON Schema of their specs, and the servers; no address, no secret."""
-    servers = [one for one in await check_servers(service) if one.name != "schema"]
-    stores = await concurrently([check_store(service, name, name) for name in service.stores.names])
+    checked, named = await concurrently([check_dependencies(settings), check_stores(settings)])
+    default = next(one for one in checked if one.name == "qdrant")
+    stores = {DEFAULT: default} | {one.name: one for one in named}
     return Capabilities(
         version=VERSION,
         recipes=[
@@ -102,19 +104,20 @@ async def capabilities(service: OpenedService) -> Capabilities:
         servers=[
             Server(
                 name=one.name,
-                embedded=one.name in service.embedded,
+                embedded=one.name in settings.embedded,
                 reachable=one.failure is None,
                 version=one.version,
             )
-            for one in servers
+            for one in checked
+            if one.name != "schema"
         ],
         stores=[
             Server(
-                name=one.name,
-                embedded=one.name == "default" and "qdrant" in service.embedded,
+                name=name,
+                embedded=name == DEFAULT and "qdrant" in settings.embedded,
                 reachable=one.failure is None,
                 version=one.version,
             )
-            for one in stores
+            for name, one in sorted(stores.items())
         ],
     )

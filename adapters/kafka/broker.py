@@ -7,16 +7,20 @@ requests for what exists are made here.
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     BrokerNotAvailableError,
     KafkaError,
+    LeaderNotAvailableError,
+    NodeNotReadyError,
     NoError,
+    NotLeaderForPartitionError,
     TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 from aiokafka.protocol.admin import CreateTopicsRequest
@@ -25,6 +29,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from adapters.kafka.closing import CLOSE_SECONDS
+from adapters.kafka.connecting import connecting, unusable
 from adapters.kafka.failures import translated
 from adapters.kafka.settings import KafkaSettings
 from adapters.kafka.topics import PartitionMismatch, TopicSpec
@@ -35,9 +40,16 @@ _ANY_REPLICA = -1
 _READ_UNCOMMITTED = 0
 _FETCH_WAIT_MS = 50
 _FETCH_BYTES = 100
-_CREATED_CHECK_SECONDS = 0.05
-# The topics are the ledger from its beginning: whoever subscribes later reads it all.
-_CONFIGURATION = [("retention.ms", "-1")]
+_RETRY_SECONDS = 0.05
+_SETTLE_SECONDS = 2.0
+_NO_LEADER = -1
+# A partition has no leader for a moment when it is new, gone, or its leader is.
+_UNSETTLED = (LeaderNotAvailableError, NotLeaderForPartitionError, UnknownTopicOrPartitionError)
+
+T = TypeVar("T")
+# The topics are the ledger from its beginning: whoever subscribes later reads it all, whatever
+# the broker does with other topics.
+_CONFIGURATION = [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")]
 
 
 class Broker:
@@ -56,19 +68,23 @@ class Broker:
         self._client: Any = None
 
     async def ensure(self, specs: Sequence[TopicSpec]) -> None:
-        """Create the topics that are missing and check the others.
+        """Create the topics that are missing and check the others; they can then be used.
 
         Raises:
             PartitionMismatch: a topic has another number of partitions.
             Unavailable: the broker did not answer in time.
         """
         async with self._asking("create topics") as client:
-            missing = _missing(await _leaders(client, specs), specs)
-            if missing:
-                await self._create(client, missing)
-            while missing:
-                await asyncio.sleep(_CREATED_CHECK_SECONDS)
-                missing = _missing(await _leaders(client, specs), specs)
+
+            async def missing() -> list[TopicSpec]:
+                return _missing(await _leaders(client, specs), specs)
+
+            if uncreated := await _settled(missing):
+                await self._create(client, uncreated)
+                while await _settled(missing):
+                    await asyncio.sleep(_RETRY_SECONDS)
+                # A partition is known a moment before its leader takes messages.
+                await _settled(lambda: _ends(client, specs))
 
     async def end_offsets(self, specs: Sequence[TopicSpec]) -> dict[tuple[str, int], int]:
         """The offset that the next message of each (topic, partition) gets.
@@ -80,15 +96,7 @@ class Broker:
             Unavailable: the broker did not answer in time.
         """
         async with self._asking("tell the ends of topics") as client:
-            leaders = await _leaders(client, specs)
-            _missing(leaders, specs)
-            by_leader: dict[int, list[tuple[str, int]]] = defaultdict(list)
-            for partition, leader in leaders.items():
-                by_leader[leader].append(partition)
-            ends: dict[tuple[str, int], int] = {}
-            for leader, partitions in by_leader.items():
-                ends |= await _high_watermarks(client, leader, partitions)
-            return ends
+            return await _settled(lambda: _ends(client, specs))
 
     async def _create(self, client: Any, specs: Sequence[TopicSpec]) -> None:
         factor = self._settings.replication_factor
@@ -102,14 +110,20 @@ class Broker:
             error = for_code(code)
             # Another process may create the same topics at the same time.
             if error not in (NoError, TopicAlreadyExistsError):
-                raise error(f"topic {topic}: {message}")
+                said = f": {message[0]}" if message and message[0] else ""
+                raise error(f"topic {topic}{said}")
 
     @asynccontextmanager
     async def _asking(self, doing: str) -> AsyncIterator[Any]:
         try:
             with translated(doing):
                 async with asyncio.timeout(self._deadline):
-                    yield await self._connect()
+                    client = await self._connect()
+                    try:
+                        yield client
+                    except NodeNotReadyError as exc:
+                        nodes = [(node.host, node.port) for node in client.cluster.brokers()]
+                        raise await unusable(self._settings, nodes) from exc
         except (Unavailable, asyncio.CancelledError):
             await self.close()
             raise
@@ -120,7 +134,8 @@ class Broker:
                 **self._settings.client_arguments(),
                 request_timeout_ms=int(self._deadline * 1000),
             )
-            await self._client.bootstrap()
+            async with connecting(self._settings):
+                await self._client.bootstrap()
         return self._client
 
     async def close(self) -> None:
@@ -132,6 +147,31 @@ class Broker:
                     await client.close()
 
 
+async def _settled(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer, asked for again as long as partitions are changing their leaders."""
+    clock = asyncio.get_running_loop().time
+    give_up_at = clock() + _SETTLE_SECONDS
+    while True:
+        try:
+            return await ask()
+        except _UNSETTLED:
+            if clock() >= give_up_at:
+                raise
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _ends(client: Any, specs: Sequence[TopicSpec]) -> dict[tuple[str, int], int]:
+    leaders = await _leaders(client, specs)
+    _missing(leaders, specs)
+    by_leader: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for partition, leader in leaders.items():
+        by_leader[leader].append(partition)
+    ends: dict[tuple[str, int], int] = {}
+    for leader, partitions in by_leader.items():
+        ends |= await _high_watermarks(client, leader, partitions)
+    return ends
+
+
 async def _leaders(client: Any, specs: Sequence[TopicSpec]) -> dict[tuple[str, int], int]:
     """The node that leads each partition, of the topics that exist."""
     node = client.get_random_node()
@@ -140,11 +180,17 @@ async def _leaders(client: Any, specs: Sequence[TopicSpec]) -> dict[tuple[str, i
     names = [spec.name for spec in specs]
     response = await client.send(node, MetadataRequest(names, allow_auto_topic_creation=False))
     client.cluster.update_metadata(response)
-    return {
-        (topic["topic"], partition["partition"]): partition["leader"]
-        for topic in response.to_object()["topics"]
-        for partition in topic["partitions"]
-    }
+    leaders = {}
+    for topic in response.to_object()["topics"]:
+        error = for_code(topic["error_code"])
+        # A topic that we may not see, or not yet, is not a topic that is gone.
+        if error not in (NoError, UnknownTopicOrPartitionError):
+            raise error(f"topic {topic['topic']}")
+        for partition in topic["partitions"]:
+            if partition["leader"] == _NO_LEADER:
+                raise LeaderNotAvailableError(f"{topic['topic']}[{partition['partition']}]")
+            leaders[topic["topic"], partition["partition"]] = partition["leader"]
+    return leaders
 
 
 def _missing(leaders: Mapping[tuple[str, int], int], specs: Sequence[TopicSpec]) -> list[TopicSpec]:

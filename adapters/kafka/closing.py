@@ -21,7 +21,14 @@ async def abandon_producer(producer: Any) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CLOSE_SECONDS):
             await producer._sender.close()  # noqa: SLF001
-    producer._message_accumulator.fail_all(KafkaError("given up"))  # noqa: SLF001
+    accumulator = producer._message_accumulator  # noqa: SLF001
+    queued = [batch for batches in accumulator._batches.values() for batch in batches]  # noqa: SLF001
+    # Where a batch that waits to be sent again is looked for when it fails.
+    accumulator._pending_batches.update(queued)  # noqa: SLF001
+    accumulator.fail_all(KafkaError("given up"))
+    for batch in queued:
+        # Fails as well when a batch was not sent yet, and nobody waits for that any more.
+        batch._drain_waiter.exception()  # noqa: SLF001
     await producer.stop()
 
 

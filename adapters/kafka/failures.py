@@ -3,9 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 
 from domain.model.errors import Unavailable
+
+_FORBIDDEN = (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+)
 
 
 @contextmanager
@@ -22,5 +33,10 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except TimeoutError as exc:
         raise Unavailable(f"the Kafka broker did not {doing} in time") from exc
+    except _FORBIDDEN as exc:
+        raise Unavailable(
+            f"the Kafka broker did not {doing}, because our user may not ({exc}); the permissions "
+            "that are needed are in docs/how-to/use-your-own-servers.md"
+        ) from exc
     except (KafkaError, OSError) as exc:
         raise Unavailable(f"the Kafka broker did not {doing}: {exc or type(exc).__name__}") from exc

@@ -10,7 +10,7 @@ from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from domain.model.bodies import address_of
-from domain.model.errors import Corrupt, ObjectMissing, Rejected, Unavailable
+from domain.model.errors import Corrupt, DiskFull, ObjectMissing, Rejected, Unavailable
 from domain.ports import Objects
 
 SMALL = 64 * 2**10
@@ -51,8 +51,8 @@ class StoredObjects:
             if self._folder is not None:
                 await asyncio.to_thread(_sync, self._folder, self._folder / path)
         except (BaseError, OSError) as error:
-            raise Unavailable(
-                f"object storage {self.url} did not keep an object: {error}"
+            raise _unavailable(
+                error, f"object storage {self.url} did not keep an object"
             ) from error
         return address
 
@@ -68,7 +68,7 @@ class StoredObjects:
         except (NotFoundError, FileNotFoundError) as error:
             raise ObjectMissing(f"object {address} is missing from {self.url}") from error
         except (BaseError, OSError) as error:
-            raise Unavailable(f"object storage {self.url} does not answer: {error}") from error
+            raise _unavailable(error, f"object storage {self.url} does not answer") from error
         if await asyncio.to_thread(address_of, content) != address:
             raise Corrupt(f"object {address} in {self.url} is not what it was when it was recorded")
         return content
@@ -92,9 +92,21 @@ class SizedObjects:
             Corrupt: neither place has them, or they are altered.
         """
         try:
-            return await self._large.get(address)
+            return await self._small.get(address)  # the database answers sooner than a bucket
         except ObjectMissing:
-            return await self._small.get(address)
+            return await self._large.get(address)
+
+
+def _unavailable(error: Exception, what: str) -> Unavailable:
+    """What an error of obstore or of the file system is, without obstore's picture of its insides.
+
+    obstore removes what it could not write to its end, and what is there under its address is
+    whole; so after a full disk nothing is to be mended.
+    """
+    said = str(error).partition("\n")[0]
+    if "No space left on device" in said or "quota exceeded" in said:
+        return DiskFull(what, said)
+    return Unavailable(f"{what}: {said}")
 
 
 def _path(address: str) -> str:

@@ -21,6 +21,11 @@ FROM append($1::text[], $2::bytea[], $3::bytea[], $4::int[],
             $5::uuid[], $6::int[], $7::text[], $8::bytea[])
 """
 
+# Append a command with one event; its position, or NULL if something stands against it.
+_APPEND_ONE = """
+SELECT append_one($1::text, $2::bytea, $3::bytea, $4::uuid, $5::int, $6::text, $7::bytea)
+"""
+
 # What a key was answered.
 _ANSWER = "SELECT request_hash, position, count FROM commands WHERE key = $1"
 
@@ -64,6 +69,11 @@ class Outcome:
     def appended(self) -> bool:
         """Whether the command changed anything."""
         return self.kind == "appended"
+
+    @property
+    def last(self) -> int:
+        """Position of its last event, 0 if it has none."""
+        return self.position + self.count - 1 if self.count else 0
 
     def answer(self) -> Answer:
         """The answer for the caller.
@@ -123,6 +133,26 @@ def content_of(events: Iterable[StoredEvent]) -> Iterable[bytes]:
 def framed(parts: Iterable[bytes]) -> bytes:
     """Parts one after the other, each with its length before it."""
     return b"".join(pack(">q", len(part)) + part for part in parts)
+
+
+async def append_alone(connection: Any, command: EncodedCommand) -> Outcome:
+    """Append one command in a transaction of its own, with as little to do as it needs."""
+    if len(command.events) == 1:
+        [event] = command.events
+        position = await connection.fetchval(
+            _APPEND_ONE,
+            command.key,
+            command.request_hash,
+            command.context,
+            event.originator_id,
+            event.originator_version,
+            event.topic,
+            event.state,
+        )
+        if position is not None:
+            return Outcome(command.key, "appended", position, 1)
+    [outcome] = await append_batch(connection, [command])
+    return outcome
 
 
 async def append_batch(connection: Any, commands: Sequence[EncodedCommand]) -> list[Outcome]:

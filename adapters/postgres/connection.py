@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from domain.model.errors import LedgerError, Rejected, Unavailable
+from domain.model.errors import DiskFull, LedgerError, Rejected, Unavailable
 
 SCHEMA = "migration_ledger"
 
 _CONNECT_TIMEOUT = 10.0  # seconds
 _ACQUIRE_TIMEOUT = 30.0  # seconds
-_CLOSE_TIMEOUT = 10.0  # seconds
+_CLOSE_TIMEOUT = 2.0  # seconds
 # The server gives a statement up before the client does, so that it is not left running.
 _STATEMENT_TIMEOUT = 60  # seconds
 _COMMAND_TIMEOUT = _STATEMENT_TIMEOUT + 5.0  # seconds
@@ -81,6 +81,8 @@ def translated(where: str) -> Iterator[None]:
         raise ConnectionLost(f"lost the connection to PostgreSQL at {where}: {said}") from error
     except _NOT_LET_IN as error:
         raise Unavailable(f"PostgreSQL at {where} did not let us in: {_said(error)}") from error
+    except asyncpg.DiskFullError as error:
+        raise DiskFull(f"PostgreSQL at {where}", _said(error)) from error
     except _BUSY as error:
         reason = _said(error) or "no answer in time"
         raise Unavailable(f"PostgreSQL at {where}: {reason}") from error
@@ -117,16 +119,35 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
-        """A connection of the pool; each statement is its own transaction."""
+        """A connection of the pool; each statement is its own transaction.
+
+        A caller that is cancelled cuts it. The driver would wait until the server has ended the
+        statement, and a server that hangs does not.
+        """
         with translated(self.where):
-            async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT) as connection:
+            connection = await self._pool.acquire(timeout=_ACQUIRE_TIMEOUT)
+            try:
                 yield connection
+            except asyncio.CancelledError:
+                connection.terminate()
+                raise
+            finally:
+                await self._pool.release(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
         """A connection of the pool in a transaction that the block's end commits."""
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+        async with self.connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                yield connection
+            except asyncio.CancelledError:
+                raise  # the connection is cut, and the server rolls back
+            except BaseException:
+                await transaction.rollback()
+                raise
+            await transaction.commit()
 
     @asynccontextmanager
     async def session(self, purpose: str) -> AsyncIterator[Any]:
@@ -136,16 +157,21 @@ class Database:
             purpose: what the server's list of connections says it is for.
         """
         with translated(self.where):
-            connection = await asyncpg.connect(
+            connection = await self.open_session(purpose)
+            try:
+                yield connection
+            finally:
+                connection.terminate()
+
+    async def open_session(self, purpose: str) -> Any:
+        """A connection like that of `session`, which the caller has to terminate."""
+        with translated(self.where):
+            return await asyncpg.connect(
                 self._url,
                 timeout=_CONNECT_TIMEOUT,
                 command_timeout=_COMMAND_TIMEOUT,
                 server_settings={**_SETTINGS, "application_name": f"migration-ledger {purpose}"},
             )
-            try:
-                yield connection
-            finally:
-                connection.terminate()
 
 
 @asynccontextmanager
@@ -170,15 +196,27 @@ async def open_database(
             timeout=_CONNECT_TIMEOUT,
             command_timeout=_COMMAND_TIMEOUT,
             server_settings=_SETTINGS,
+            reset=_nothing_to_reset,
         )
     try:
         yield Database(url, pool)
+    except asyncio.CancelledError:
+        pool.terminate()
+        raise
     finally:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await pool.close()
         except (TimeoutError, *_LOST):
             pool.terminate()
+
+
+async def _nothing_to_reset(_connection: object) -> None:
+    """Give a connection back without the driver's query, which costs as much as a small statement.
+
+    What is set, locked or listened to for longer than a transaction has a `session`. An open
+    transaction is rolled back all the same.
+    """
 
 
 def where(url: str) -> str:

@@ -9,10 +9,10 @@ from uuid import UUID
 from eventsourcing.domain import AggregateEvent
 
 from adapters.postgres import reading
+from adapters.postgres.appender import Appender
 from adapters.postgres.appending import (
     EncodedCommand,
     Outcome,
-    append_batch,
     earlier_outcome,
     encode_command,
 )
@@ -44,6 +44,7 @@ class PostgresLedger:
 
     def __init__(self, database: Database, *, poll: float = 0.5) -> None:
         self._database = database
+        self._appender = Appender(database)
         self._commits = GroupCommit(self._append_batch)
         self.wakeups = Wakeups(database, poll)
         self._tasks = asyncio.TaskGroup()
@@ -66,15 +67,21 @@ class PostgresLedger:
     ) -> None:
         for task in self._running:
             task.cancel()
-        await self._tasks.__aexit__(kind, error, traceback)
+        if not isinstance(error, asyncio.CancelledError):
+            # The group would wrap an error of the body; it is raised as it is.
+            kind = error = traceback = None
+        try:
+            await self._tasks.__aexit__(kind, error, traceback)
+        finally:
+            self._appender.close()
 
     async def append(self, command: Command) -> Answer:
         """Record a command's events."""
         if touches_generations(command.events):
-            outcome = await self._again(lambda: append_to_generations(self._database, command))
-        else:
-            outcome = await self._commits.submit(encode_command(command))
-        return self._answered(outcome)
+            return self._answered(
+                await self._again(lambda: append_to_generations(self._database, command))
+            )
+        return (await self._commits.submit(encode_command(command))).answer()
 
     async def record(
         self,
@@ -132,11 +139,9 @@ class PostgresLedger:
         return await read_heads_of(self._database, generation, keys)
 
     async def _append_batch(self, commands: Sequence[EncodedCommand]) -> list[Outcome]:
-        async def attempt() -> list[Outcome]:
-            async with self._database.connection() as connection:
-                return await append_batch(connection, commands)
-
-        return await self._again(attempt)
+        outcomes = await self._again(lambda: self._appender.append(commands))
+        self._announce(outcomes)
+        return outcomes
 
     async def _again(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try once more when the connection is lost: the keys tell what was committed."""
@@ -146,7 +151,11 @@ class PostgresLedger:
             return await attempt()
 
     def _answered(self, outcome: Outcome) -> Answer:
-        answer = outcome.answer()
-        if answer.count:
-            self.wakeups.grown(answer.position + answer.count - 1)
-        return answer
+        self._announce([outcome])
+        return outcome.answer()
+
+    def _announce(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell readers of the last event that was appended."""
+        last = max(outcome.last for outcome in outcomes)
+        if last:
+            self.wakeups.grown(last)

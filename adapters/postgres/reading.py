@@ -7,7 +7,7 @@ from uuid import UUID
 from eventsourcing.domain import AggregateEvent
 
 from adapters.postgres.connection import Database
-from adapters.postgres.mapper import to_event, to_recorded
+from adapters.postgres.mapper import COLUMNS, to_event, to_recorded
 from domain.model.aggregate import LedgerAggregate
 from domain.model.errors import Corrupt
 from domain.model.recorded import GENESIS_HASH, Cursor, Recorded
@@ -17,29 +17,27 @@ A = TypeVar("A", bound=LedgerAggregate)
 _REPLAY_PAGE = 5000
 _LAST_VERSION = 2**31 - 1
 
-_COLUMNS = "position, stream, version, topic, state, context, recorded_at, hash"
-
 # The next events after a position.
 _READ = f"""
-SELECT {_COLUMNS} FROM events WHERE position > $1 ORDER BY position LIMIT $2
+SELECT {COLUMNS} FROM events WHERE position > $1 ORDER BY position LIMIT $2
 """  # noqa: S608
 
 # The next events of one kind after a position; the index is over the topic's first word.
 _READ_KIND = f"""
-SELECT {_COLUMNS} FROM events
+SELECT {COLUMNS} FROM events
 WHERE split_part(topic, '.', 1) = $3 AND position > $1 AND starts_with(topic, $4)
 ORDER BY position LIMIT $2
 """  # noqa: S608
 
 # The next events after a position whose topics begin in the middle of a word.
 _READ_PREFIX = f"""
-SELECT {_COLUMNS} FROM events WHERE position > $1 AND starts_with(topic, $3)
+SELECT {COLUMNS} FROM events WHERE position > $1 AND starts_with(topic, $3)
 ORDER BY position LIMIT $2
 """  # noqa: S608
 
 # Events of one stream.
 _STREAM = f"""
-SELECT {_COLUMNS} FROM events WHERE stream = $1 AND version > $2 AND version <= $3
+SELECT {COLUMNS} FROM events WHERE stream = $1 AND version > $2 AND version <= $3
 ORDER BY version LIMIT $4
 """  # noqa: S608
 

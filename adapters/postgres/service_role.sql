@@ -3,8 +3,8 @@
 --
 --     psql --set role=ledger_service --file service_role.sql
 --
--- Events, streams, answers and the tip change only inside append(), which runs with the rights of
--- its owner. Upgrades are run by the owner, not by this role.
+-- Events, streams, answers and the tip change only inside append() and append_one(), which run with
+-- the rights of their owner. Upgrades are run by the owner, not by this role.
 
 GRANT USAGE ON SCHEMA migration_ledger TO :"role";
 GRANT SELECT ON ALL TABLES IN SCHEMA migration_ledger TO :"role";
@@ -16,5 +16,5 @@ GRANT INSERT, UPDATE, DELETE ON
     TO :"role";
 GRANT INSERT ON migration_ledger.objects, migration_ledger.bodies TO :"role";
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA migration_ledger TO :"role";
-REVOKE EXECUTE ON FUNCTION migration_ledger.append FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION migration_ledger.append TO :"role";
+REVOKE EXECUTE ON FUNCTION migration_ledger.append, migration_ledger.append_one FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION migration_ledger.append, migration_ledger.append_one TO :"role";

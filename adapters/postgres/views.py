@@ -35,10 +35,10 @@ WHERE number = $1 AND position = $2 AND hash = $3
 RETURNING number
 """
 
-# Write documents.
+# Write documents, as text: an array of jsonb is read at half the speed.
 _WRITE = """
 INSERT INTO views (build, key, document)
-SELECT $1, u.key, u.document FROM unnest($2::text[], $3::jsonb[]) AS u (key, document)
+SELECT $1, u.key, u.document::jsonb FROM unnest($2::text[], $3::text[]) AS u (key, document)
 ON CONFLICT (build, key) DO UPDATE SET document = excluded.document
 """
 

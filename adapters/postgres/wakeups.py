@@ -14,9 +14,11 @@ logger = logging.getLogger(__name__)
 
 _CHANNEL = "migration_ledger"
 _RECONNECT = 1.0  # seconds
+_PAUSE = 0.005  # seconds between notifications, which cost as much as an append
 
-# Tell all listeners up to which position the ledger has grown.
-_NOTIFY = f"SELECT pg_notify('{_CHANNEL}', $1)"
+# Tell all listeners up to which position the ledger has grown. A notification does not survive a
+# crash anyway, so nothing waits until this transaction is on disk.
+_NOTIFY = f"SELECT set_config('synchronous_commit', 'off', true), pg_notify('{_CHANNEL}', $1)"
 
 # The position of the last event.
 _TIP = "SELECT position FROM tip"
@@ -69,6 +71,7 @@ class Wakeups:
                     await connection.execute(_NOTIFY, str(self._position))
             except LedgerError as error:
                 logger.debug("notification_not_sent", extra={"cause": str(error)})
+            await asyncio.sleep(_PAUSE)
 
     async def listen(self) -> None:
         """Hear other processes, from the first `wait` until cancelled."""

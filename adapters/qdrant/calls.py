@@ -11,11 +11,21 @@ import grpc.aio
 from qdrant_client import grpc as qdrant
 
 from adapters.qdrant.endpoint import GRPC_PORT, Endpoint
-from domain.model.errors import LedgerError, NotFound, Rejected, Unavailable
+from domain.model.errors import (
+    Conflict,
+    DiskFull,
+    LedgerError,
+    NotFound,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
+from domain.ports import LEASE_ENDS
 
 FIRST_BACK_OFF = 0.1
 LONGEST_BACK_OFF = 2.0
-LONGEST_RETRY_AFTER = 30.0
+LONGEST_RETRY_AFTER = 60.0
+"""Seconds; Qdrant's limits are per minute, so it asks for no longer wait."""
 
 _Code = grpc.StatusCode
 
@@ -32,6 +42,9 @@ _REFUSED = frozenset(
     }
 )
 
+# Of RESOURCE_EXHAUSTED: the message exceeds gRPC's limit, or its points those of a minute.
+_TOO_LARGE = ("larger than max", "larger than rate limiter", "larger than than rate limiter")
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -41,12 +54,14 @@ class Failure:
         reason: for people.
         error: what to raise if it is final, or None if another try may help.
         wait: seconds that the server wants us to wait, or 0.
+        full: the server's disk is.
         cause: what the driver raised, or None.
     """
 
     reason: str
-    error: type[LedgerError] | None = None
+    error: type[Rejected] | None = None
     wait: float = 0.0
+    full: bool = False
     cause: BaseException | None = None
 
 
@@ -90,6 +105,9 @@ class Calls:
 
         Raises:
             Unavailable: no try succeeded.
+            Throttled: the server takes no more for now.
+            DiskFull: its disk is full.
+            Conflict: the caller's lease is over, so nothing was sent.
             NotFound: what the request names does not exist.
             Rejected: the server refuses the request.
         """
@@ -113,6 +131,9 @@ class Calls:
         return self._random.uniform(0, longest)
 
     async def _try(self, method: Any, request: Any, seconds: float) -> Any:
+        ends = LEASE_ENDS.get()
+        if ends is not None and asyncio.get_running_loop().time() >= ends():
+            raise Conflict("the lease ran out before a call was sent")
         try:
             answer = await method(request, timeout=seconds, metadata=self._endpoint.metadata)
         except grpc.aio.AioRpcError as exc:
@@ -120,7 +141,12 @@ class Calls:
         return _incomplete(answer) or answer
 
     def _error(self, failure: Failure, what: str, attempts: int) -> LedgerError:
-        text = f"{what} at {self._endpoint.url}: {failure.reason}"
+        where = f"{what} at {self._endpoint.url}"
+        if failure.full:
+            return DiskFull(where, failure.reason)
+        text = f"{where}: {failure.reason}"
+        if failure.wait:
+            return Throttled(text, failure.wait)
         if failure.error is None:
             text += f" (tried {attempts} times)" if attempts > 1 else ""
         if not self._answered and failure.error in {None, Rejected}:
@@ -145,10 +171,10 @@ def _failure(exc: Any, seconds: float) -> Failure:
     if code is _Code.DEADLINE_EXCEEDED:
         return Failure(f"no answer within {seconds:g} s ({reason})", cause=exc)
     if code is _Code.RESOURCE_EXHAUSTED:
-        error = Rejected if "larger than max" in details else None
+        error = Rejected if any(words in details for words in _TOO_LARGE) else None
         return Failure(reason, error=error, wait=_retry_after(exc), cause=exc)
     if code not in _REFUSED:
-        return Failure(reason, cause=exc)
+        return Failure(reason, full="No space left on device" in details, cause=exc)
     missing = "ollection" in details and "doesn't exist" in details
     if code is _Code.NOT_FOUND or missing:
         return Failure(details, error=NotFound, cause=exc)

@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TypeVar
 
+from domain.model.errors import Throttled
+
 T = TypeVar("T")
 S = TypeVar("S")
 
@@ -29,6 +31,29 @@ async def gather(do: Callable[[T], Awaitable[S]], items: Iterable[T], *, in_flig
         first = failed.exceptions[0]
         raise first from first.__cause__
     return [results[number] for number in sorted(results)]
+
+
+async def in_order(
+    write: Callable[[range], Awaitable[None]], runs: Iterable[range], *, in_flight: int
+) -> None:
+    """Write runs of rows that follow each other, several at once.
+
+    Raises:
+        Throttled: with how many rows, from the first, are written.
+    """
+    written: dict[int, int] = {}
+
+    async def one(rows: range) -> None:
+        await write(rows)
+        written[rows.start] = rows.stop
+
+    try:
+        await gather(one, runs, in_flight=in_flight)
+    except Throttled as error:
+        done = 0
+        while done in written:
+            done = written[done]
+        raise Throttled(str(error), error.wait, done) from error
 
 
 async def prefetched(

@@ -23,6 +23,7 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.keepalive_time_ms", 60_000),
+    # Also the TCP_USER_TIMEOUT of the socket: so long may bytes be unacknowledged on their way.
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 0),
 )

@@ -1,4 +1,4 @@
-"""How many points go into one call."""
+"""How many points go into one call, and how many calls at a time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,6 +8,8 @@ from domain.model.schema import VectorKind
 
 CALL_POINTS = 500
 CALL_BYTES = 16 * 2**20
+IN_FLIGHT = 4
+"""Calls of one operation at a time."""
 
 _FLOAT_SIZE = 4
 _PAYLOAD_GUESS = 1_024  # bytes, before the first answer tells
@@ -37,6 +39,12 @@ def runs(keys: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
     """Keys in runs of `size`."""
     for start in range(0, len(keys), size):
         yield keys[start : start + size]
+
+
+def spans(count: int, size: int) -> Iterator[range]:
+    """So many rows in runs of `size`."""
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))
 
 
 def expected_point_bytes(columns: Mapping[str, Column]) -> int:

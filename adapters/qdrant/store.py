@@ -1,6 +1,7 @@
 """`QdrantStore`: the vector store port on a Qdrant server."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import Any, Self
@@ -8,7 +9,7 @@ from typing import Any, Self
 from qdrant_client import grpc as qdrant
 
 from adapters.qdrant.calls import Calls
-from adapters.qdrant.concurrency import gather, prefetched
+from adapters.qdrant.concurrency import gather, in_order, prefetched
 from adapters.qdrant.encoding import (
     batch_of,
     dense_message,
@@ -17,7 +18,7 @@ from adapters.qdrant.encoding import (
     point_id,
 )
 from adapters.qdrant.endpoint import Endpoint
-from adapters.qdrant.layout import PAYLOAD, VECTORS, Layout, Place, keywords
+from adapters.qdrant.layout import PAYLOAD, UNLIMITED, VECTORS, Layout, Place, keywords
 from adapters.qdrant.payload import payload_of
 from adapters.qdrant.schema import (
     create_request,
@@ -27,14 +28,20 @@ from adapters.qdrant.schema import (
     update_request,
     vectors_of,
 )
-from adapters.qdrant.sizes import CALL_POINTS, chunks, expected_point_bytes, page_points, runs
+from adapters.qdrant.sizes import (
+    CALL_POINTS,
+    IN_FLIGHT,
+    chunks,
+    expected_point_bytes,
+    page_points,
+    runs,
+    spans,
+)
 from domain.model.errors import NotFound, Rejected, SchemaMismatch
 from domain.model.points import PointBatch, encode_dense
 from domain.model.recipes.recipe import CollectionDescription
 from domain.model.schema import CollectionSchema
 from domain.ports import Hit
-
-IN_FLIGHT = 4
 
 
 class QdrantStore:
@@ -183,43 +190,28 @@ class QdrantStore:
         """
         if len(set(points.keys)) != len(points):
             raise Rejected(f"writing to {name!r}: a batch has the same point twice")
-        layout = await self._layout(name)
-        try:
-            await self._write(name, points, layout)
-        except Rejected:
-            # The name may have been given to another collection since we looked at it.
-            fresh = await self._layout(name, fresh=True)
-            if fresh == layout:
-                raise
-            await self._write(name, points, fresh)
+        await self._fitting(name, partial(self._write, name, points))
 
     async def delete(self, name: str, keys: Sequence[bytes]) -> None:
         """Delete points; those that do not exist are ignored."""
-
-        async def send(some: Sequence[bytes]) -> None:
-            request = qdrant.DeletePoints(collection_name=name, wait=True)
-            request.points.points.ids.extend(map(point_id, some))
-            await self._calls.send(
-                self._points.Delete,
-                request,
-                what=f"deleting from {name!r}",
-                deadline=self._bulk_deadline,
-            )
-
-        await gather(send, runs(sorted(set(keys)), CALL_POINTS), in_flight=IN_FLIGHT)
+        await self._fitting(name, partial(self._delete, name, sorted(set(keys))))
 
     async def scan(
-        self, name: str, *, after: bytes = b"", page: int = CALL_POINTS
+        self, name: str, *, after: bytes = b"", page: int = CALL_POINTS, limit: int | None = None
     ) -> AsyncIterator[PointBatch]:
-        """All points with keys after `after`, in key order, in pages of at most about 16 MB."""
+        """Points with keys after `after`, in key order, in pages of at most about 16 MB.
+
+        While the caller works on a page the next one is fetched, but none beyond `limit` points.
+        """
         layout = await self._layout(name, fresh=True)
         page = min(page, layout.reads)
 
         async def fetch(place: Place) -> tuple[PointBatch, Place | None]:
+            most = min(place.limit, place.left)
             request = qdrant.ScrollPoints(
                 collection_name=name,
                 offset=place.offset,
-                limit=place.limit,
+                limit=min(most + bool(place.skip), layout.reads),
                 with_payload=PAYLOAD,
                 with_vectors=VECTORS,
             )
@@ -233,13 +225,19 @@ class QdrantStore:
             # The offset is inclusive; `after` is not.
             if batch.keys[:1] == [place.skip]:
                 batch = batch.take(range(1, len(batch)))
-            if not answer.HasField("next_page_offset"):
+            following = answer.next_page_offset if answer.HasField("next_page_offset") else None
+            if len(batch) > most:  # `after` itself is not there any more
+                following, batch = point_id(batch.keys[most]), batch.take(range(most))
+            left = place.left - len(batch)
+            if not left or following is None:
                 return batch, None
             size = answer.ByteSize() // max(len(answer.result), 1)
-            return batch, Place(answer.next_page_offset, b"", page_points(page, size))
+            return batch, Place(following, b"", page_points(page, size), left)
 
         first = page_points(page, expected_point_bytes(layout.columns))
-        start = Place(point_id(after) if after else None, after, first)
+        start = Place(
+            point_id(after) if after else None, after, first, UNLIMITED if limit is None else limit
+        )
         pages = prefetched(fetch, start)
         try:
             async for batch in pages:
@@ -251,7 +249,7 @@ class QdrantStore:
     async def retrieve(self, name: str, keys: Sequence[bytes]) -> PointBatch:
         """These points, in key order; those that do not exist are left out."""
         layout = await self._layout(name)
-        size = page_points(min(CALL_POINTS, layout.reads), expected_point_bytes(layout.columns))
+        size = page_points(layout.lookups, expected_point_bytes(layout.columns))
 
         async def send(some: Sequence[bytes]) -> PointBatch:
             request = qdrant.GetPoints(
@@ -340,12 +338,26 @@ class QdrantStore:
             await self._info(name)
         return self._layouts[name]
 
+    async def _fitting(self, name: str, write: Callable[[Layout], Awaitable[None]]) -> None:
+        """Write as the collection takes it."""
+        layout = await self._layout(name)
+        try:
+            await write(layout)
+        except Rejected:
+            # It may have other limits, or the name another collection, since we looked at it.
+            fresh = await self._layout(name, fresh=True)
+            if fresh == layout:
+                raise
+            await write(fresh)
+
     async def _write(self, name: str, points: PointBatch, layout: Layout) -> None:
         for vector in points.vectors:
             if vector not in layout.columns:
                 raise Rejected(f"writing to {name!r}: it has no vector {vector!r}")
 
-        async def send(request: qdrant.UpsertPoints) -> None:
+        async def send(rows: range) -> None:
+            request = qdrant.UpsertPoints(collection_name=name, wait=True)
+            fill_points(request.points, points.take(rows), layout.columns)
             await self._calls.send(
                 self._points.Upsert,
                 request,
@@ -353,13 +365,20 @@ class QdrantStore:
                 deadline=self._bulk_deadline,
             )
 
-        def requests() -> Iterator[qdrant.UpsertPoints]:
-            for rows in chunks(points, layout.writes):
-                request = qdrant.UpsertPoints(collection_name=name, wait=True)
-                fill_points(request.points, points.take(rows), layout.columns)
-                yield request
+        await in_order(send, chunks(points, layout.writes), in_flight=layout.writers)
 
-        await gather(send, requests(), in_flight=IN_FLIGHT)
+    async def _delete(self, name: str, keys: Sequence[bytes], layout: Layout) -> None:
+        async def send(rows: range) -> None:
+            request = qdrant.DeletePoints(collection_name=name, wait=True)
+            request.points.points.ids.extend(point_id(keys[row]) for row in rows)
+            await self._calls.send(
+                self._points.Delete,
+                request,
+                what=f"deleting from {name!r}",
+                deadline=self._bulk_deadline,
+            )
+
+        await in_order(send, spans(len(keys), layout.writes), in_flight=layout.writers)
 
     async def _change_alias(self, action: qdrant.AliasOperations, what: str) -> None:
         self._layouts.clear()

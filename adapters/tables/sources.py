@@ -1,7 +1,8 @@
 """The `sources` table of an application, in PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
@@ -90,7 +91,7 @@ class PostgresSourceTable:
         the others of this call are changed nevertheless.
         """
         left: dict[str, str | None] = {}
-        async with self._connected() as connection, connection.transaction():
+        async with self._transaction() as connection:
             columns = await self._columns(connection)
             replace = SQL_REPLACE.format(table=self._quoted, type=columns["collection_names"])
             for row, (expected, new) in changes.items():
@@ -101,7 +102,7 @@ class PostgresSourceTable:
     async def digest(self) -> str:
         """SHA-256 over all rows and columns, in id order, in hexadecimal."""
         digest = sha256()
-        async with self._connected() as connection, connection.transaction():
+        async with self._transaction() as connection:
             async for row in connection.cursor(SQL_DIGEST.format(table=self._quoted)):
                 text = row[0].encode()
                 digest.update(len(text).to_bytes(4, "big") + text)
@@ -134,14 +135,35 @@ class PostgresSourceTable:
             raise Unavailable(f"database {self._where} cannot be reached: {error}") from error
         try:
             yield connection
+        except asyncio.CancelledError:
+            # An orderly end would wait for a server that may hang.
+            connection.terminate()
+            raise
         except LedgerError:
             raise
         except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+            connection.terminate()
             raise Unavailable(f"database {self._where} went away: {error}") from error
         except asyncpg.PostgresError as error:
             raise Rejected(f"database {self._where} refuses: {error.args[0]}") from error
         finally:
-            await connection.close(timeout=CONNECT_SECONDS)
+            if not connection.is_closed():
+                with suppress(TimeoutError, OSError):  # what was asked for is done
+                    await connection.close(timeout=CONNECT_SECONDS)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Any]:
+        async with self._connected() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                yield connection
+            except asyncio.CancelledError:
+                raise  # the connection is cut, and the server rolls back
+            except BaseException:
+                await transaction.rollback()
+                raise
+            await transaction.commit()
 
 
 def _where(url: str) -> str:

@@ -40,7 +40,7 @@ def encode_body(points: PointBatch) -> bytes:
 
 def decode_body(content: bytes) -> PointBatch:
     """The points of an encoded body."""
-    table = pq.read_table(pa.BufferReader(content), use_threads=False)
+    table = _read(content)
     return PointBatch(
         keys=table.column("id").to_pylist(),
         payloads=table.column("payload").to_pylist(),
@@ -54,8 +54,7 @@ def decode_body(content: bytes) -> PointBatch:
 
 def decode_payloads(content: bytes) -> list[bytes]:
     """The payloads of an encoded body, without reading its vectors."""
-    table = pq.read_table(pa.BufferReader(content), columns=["payload"], use_threads=False)
-    payloads: list[bytes] = table.column("payload").to_pylist()
+    payloads: list[bytes] = _read(content, ["payload"]).column("payload").to_pylist()
     return payloads
 
 
@@ -99,7 +98,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def decode_manifest(content: bytes) -> Manifest:
     """The manifest of encoded bytes."""
-    table = pq.read_table(pa.BufferReader(content), use_threads=False)
+    table = _read(content)
     addresses = table.schema.metadata[b"objects"].decode()
     return Manifest(
         keys=table.column("id").to_pylist(),
@@ -109,6 +108,12 @@ def decode_manifest(content: bytes) -> Manifest:
         object_index=table.column("object").to_pylist(),
         rows=table.column("row").to_pylist(),
     )
+
+
+def _read(content: bytes, columns: list[str] | None = None) -> pa.Table:
+    """The table of a file; `pq.read_table` would first make a data set of it, for 0.3 ms."""
+    file = pq.ParquetFile(pa.BufferReader(content))
+    return file.read(columns=columns, use_threads=False)
 
 
 def _write(table: pa.Table, *, compressed: list[str]) -> bytes:

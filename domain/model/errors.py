@@ -24,6 +24,34 @@ class Unavailable(LedgerError):
     """A server did not answer. Retrying later may help."""
 
 
+class DiskFull(Unavailable):
+    """A server has no room left. Work waits, and goes on when somebody has made room.
+
+    Attributes:
+        where: the server.
+        said: what it said.
+    """
+
+    def __init__(self, where: str, said: str) -> None:
+        super().__init__(f"{where}: {said}; make room there, and what waits goes on by itself")
+        self.where = where
+        self.said = said
+
+
+class Throttled(Unavailable):
+    """A server takes no more for a while.
+
+    Attributes:
+        wait: seconds after which it may be asked again, as it says.
+        done: of the points that it was to write or delete, how many, from the first, it has.
+    """
+
+    def __init__(self, message: str, wait: float, done: int = 0) -> None:
+        super().__init__(message)
+        self.wait = wait
+        self.done = done
+
+
 class Corrupt(LedgerError):
     """Something recorded is not what it was. Work stops here."""
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
+from operator import lt
 from typing import Any
 from uuid import UUID
 
@@ -215,11 +216,21 @@ class Digest:
         Raises:
             ValueError: the key does not come after the previous one.
         """
-        if key <= self._last:
+        self.extend([key], [point_hash])
+
+    def extend(self, keys: Sequence[bytes], hashes: Sequence[bytes]) -> None:
+        """Add the next points.
+
+        Raises:
+            ValueError: a key does not come after the one before.
+        """
+        if not all(map(lt, [self._last, *keys], keys)):
             raise ValueError("digest needs keys in ascending order, each once")
-        self._last = key
-        self._sha.update(_framed(key) + point_hash)
-        self.points += 1
+        self._last = keys[-1] if keys else self._last
+        self._sha.update(
+            b"".join([_framed(key) + hash_ for key, hash_ in zip(keys, hashes, strict=True)])
+        )
+        self.points += len(keys)
 
     def hexdigest(self) -> str:
         """The digest so far, in hexadecimal."""

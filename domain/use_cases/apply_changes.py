@@ -7,17 +7,28 @@ the broker told.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 from domain.model.aggregate import Actor, Context
-from domain.model.errors import Conflict, Corrupt, LedgerError, NotFound, Rejected
+from domain.model.errors import (
+    Conflict,
+    Corrupt,
+    LedgerError,
+    NotFound,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
+from domain.model.generation import Application
 from domain.model.recorded import Recorded
-from domain.ports import GenerationStatus, Lease
+from domain.ports import LEASE_ENDS, GenerationStatus, Lease
 from domain.use_cases.bodies import BodyCache
 from domain.use_cases.change_effects import WINDOW, Effects
+from domain.use_cases.dead_letters import follow_decisions
+from domain.use_cases.resumed_writes import Begun
 from domain.use_cases.tools import Tools
 
 logger = logging.getLogger("migration_ledger.applier")
@@ -28,6 +39,11 @@ CALL_DEADLINE = 5.0
 POLL_SECONDS = 2.0
 ACQUIRE_SECONDS = 0.2
 LONGEST_PAUSE = 5.0
+LONGEST_THROTTLE = 60.0
+SETTLE_SECONDS = 20.0
+"""After a takeover, until points are looked at again. What the former applier had sent can be held
+up: TCP gives up after 10 s (see `adapters.qdrant.endpoint`), and a call lives 5 s after it came."""
+
 POISON = (Rejected, Corrupt)
 """What makes a change a dead letter: the store refuses it, or its body is missing or altered."""
 
@@ -75,10 +91,12 @@ class Applier(Generic[D]):
         async with asyncio.TaskGroup() as group:
             renewing = group.create_task(self._renew())
             polling = group.create_task(self._poll(group))
+            deciding = group.create_task(follow_decisions(self._tools.ledger, self._decided))
             while not stop.is_set():
                 for change in await self._deliveries.fetch():
                     self._lane(change.stream, group).deliver(change)
             polling.cancel()
+            deciding.cancel()
             # A call that is cancelled may reach the store late, and a lease that is given back has
             # no grace: so what is under way is finished.
             for lane in self._lanes.values():
@@ -86,7 +104,7 @@ class Applier(Generic[D]):
             for lane in self._lanes.values():
                 await lane.task
             renewing.cancel()
-        if not any(lane.unverified for lane in self._lanes.values()):
+        if not any(lane.suspect for lane in self._lanes.values()):
             await self._tools.applications.release(self._holder)
 
     @property
@@ -137,6 +155,12 @@ class Applier(Generic[D]):
                 if self._deliveries.owns(status.generation):
                     self._lane(status.generation, group).wake()
 
+    def _decided(self, streams: set[UUID]) -> None:
+        """A lane goes on as soon as somebody has decided on its dead letter."""
+        for generation, lane in self._lanes.items():
+            if Application.create_id(str(generation)) in streams:
+                lane.wake()
+
 
 class _Lane(Generic[D]):
     """The queue of one generation.
@@ -167,7 +191,14 @@ class _Lane(Generic[D]):
         self._lease: Lease | None = None
         self._until = 0.0
         self._effect: asyncio.Timeout | None = None
+        self._begun: Begun | None = None
+        self._doubts: dict[int, float] = {}
         self.unverified = False
+
+    @property
+    def suspect(self) -> bool:
+        """Whether a former holder's writes, or our own, may still have to be put right."""
+        return self.unverified or bool(self._doubts)
 
     def deliver(self, change: D) -> None:
         """Take a change from the broker."""
@@ -194,6 +225,7 @@ class _Lane(Generic[D]):
 
     async def run(self) -> None:
         """Apply whatever comes, and try again later when a server does not answer."""
+        LEASE_ENDS.set(lambda: self._until)
         pause = 0.1
         while not self._closed.is_set():
             await self._something.wait()
@@ -206,6 +238,13 @@ class _Lane(Generic[D]):
                     "lease_lost", extra={"generation": str(self._generation), "error": str(error)}
                 )
                 self._lease = None
+                self._something.set()
+            except Throttled as error:
+                logger.warning(
+                    "lane_throttled",
+                    extra={"generation": str(self._generation), "error": str(error)},
+                )
+                await self._pause(min(error.wait, LONGEST_THROTTLE))
                 self._something.set()
             except LedgerError as error:
                 logger.warning(
@@ -226,6 +265,7 @@ class _Lane(Generic[D]):
             if status is None:
                 raise NotFound(f"there is no generation {self._generation}")
             self._acknowledge(status)
+            await self._settle(status)
             if status.halted_at is not None or status.applied >= status.recorded:
                 return
             lease = self._lease
@@ -240,14 +280,48 @@ class _Lane(Generic[D]):
     async def _verified(self, lease: Lease, status: GenerationStatus) -> bool:
         """Verify what the former holder wrote last; False if that cannot ever succeed."""
         try:
-            await self._effects.verify_last_window(self._generation, status.applied)
+            async with self._leased():
+                await self._effects.verify_last_window(self._generation, status.applied)
         except POISON as error:
             await self._tools.applications.dead_letter(
                 lease, status.applied + 1, type(error).__name__, str(error), Context(APPLIER)
             )
             return False
         self.unverified = False
+        self._doubt(status.applied)
         return True
+
+    def _doubt(self, at: int) -> None:
+        """Let the changes around an applied position be looked at again later.
+
+        A write whose caller was not answered may be carried out after those that followed it.
+        """
+        loop = asyncio.get_running_loop()
+        self._doubts[at] = loop.time() + SETTLE_SECONDS
+        loop.call_later(SETTLE_SECONDS, self.wake)
+
+    async def _settle(self, status: GenerationStatus) -> None:
+        """Look at points again when nothing that was written to them can be on its way."""
+        now = asyncio.get_running_loop().time()
+        for at in [at for at, due in self._doubts.items() if now >= due]:
+            if self._lease is None:
+                return
+            with suppress(*POISON):  # what is wrong with a body was said when it was applied
+                async with self._leased():
+                    await self._effects.verify_last_window(self._generation, status.applied, at)
+            del self._doubts[at]
+
+    @asynccontextmanager
+    async def _leased(self) -> AsyncIterator[None]:
+        """What is under way inside ends with the lease."""
+        try:
+            async with asyncio.timeout_at(self._until) as self._effect:
+                yield
+        except TimeoutError as error:
+            # A process that was paused wakes up here, and must not go on writing.
+            raise Conflict("the lease ran out during a write") from error
+        finally:
+            self._effect = None
 
     def _acknowledge(self, status: GenerationStatus) -> None:
         """Tell the broker about changes that the store has, or that halt in the ledger."""
@@ -282,6 +356,8 @@ class _Lane(Generic[D]):
             raise Corrupt(
                 f"the ledger lacks version {status.applied + 1} of generation {self._generation}"
             )
+        if self._begun is not None:
+            events = self._begun.within(lease, events)
         for batch in self._effects.batches(events):
             if self._closed.is_set() or self._lease is not lease:
                 return True
@@ -296,14 +372,17 @@ class _Lane(Generic[D]):
     async def _apply(
         self, lease: Lease, status: GenerationStatus, batch: Sequence[Recorded]
     ) -> None:
+        done = self._begun.done_of(lease, batch) if self._begun is not None else 0
         try:
-            async with asyncio.timeout_at(self._until) as self._effect:
-                points = await self._effects.apply(status.store, status.physical, batch)
-        except TimeoutError as error:
-            # A process that was paused wakes up here, and must not go on writing.
-            raise Conflict("the lease ran out during a write") from error
-        finally:
-            self._effect = None
+            async with self._leased():
+                points = await self._effects.apply(status.store, status.physical, batch, done)
+        except Throttled as error:
+            self._begun = Begun(lease, batch[0].version, batch[-1].version, error.done)
+            raise
+        except (Unavailable, Conflict):
+            self._doubt(status.applied)
+            raise
+        self._begun = None
         await self._tools.applications.receipt(
             lease, batch[-1].version, points, _because(batch[-1])
         )

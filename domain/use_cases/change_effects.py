@@ -13,11 +13,16 @@ from domain.model.recorded import Recorded
 from domain.model.schema import CollectionSchema
 from domain.ports import GenerationStatus, VectorStore
 from domain.use_cases.bodies import BodyCache
+from domain.use_cases.concurrently import concurrently
+from domain.use_cases.resumed_writes import ResumedWrites
 from domain.use_cases.tools import Tools
 
 POINTS_AT_ONCE = 2000
 WRITES_AT_ONCE = 6
 """Batches in memory at a time, whatever the number of collections."""
+
+BODIES_AT_ONCE = 4
+"""Bodies that are read for one batch at a time."""
 
 WINDOW = 64
 """Events that are read and applied at a time; so many a paused applier may write late."""
@@ -47,12 +52,21 @@ class Effects:
         if run:
             yield run
 
-    async def apply(self, store_name: str, physical: str, batch: Sequence[Recorded]) -> int:
+    async def apply(
+        self, store_name: str, physical: str, batch: Sequence[Recorded], done: int = 0
+    ) -> int:
         """Let the store have these changes; returns how many points were written or deleted.
+
+        Args:
+            store_name: the store.
+            physical: the collection.
+            batch: changes that one effect covers.
+            done: as an earlier try of the same batch said when the store throttled it.
 
         Raises:
             Rejected: the store refuses a change.
             Corrupt: an object is missing or altered.
+            Throttled: the store takes no more for now.
         """
         store = self._tools.stores.store(store_name)
         event = batch[0].event
@@ -60,7 +74,7 @@ class Effects:
             if event.captured:
                 return 0
             async with self._writing:
-                return await self._write(store, physical, batch)
+                return await self._write(ResumedWrites(store, done), physical, batch)
         if isinstance(event, Generation.Created):
             await _create(store, physical, event)
         elif isinstance(event, Generation.AliasPointed):
@@ -80,7 +94,7 @@ class Effects:
         application = await self._tools.ledger.load(Application, stream)
         return application is None or 1 not in application.skipped
 
-    async def _write(self, store: VectorStore, physical: str, batch: Sequence[Recorded]) -> int:
+    async def _write(self, store: ResumedWrites, physical: str, batch: Sequence[Recorded]) -> int:
         manifests = await self._manifests(batch)
         last: dict[bytes, tuple[Manifest, int]] = {}
         for manifest in manifests:
@@ -98,9 +112,11 @@ class Effects:
         return len(last)
 
     async def _points(self, wanted: dict[str, list[int]]) -> PointBatch:
-        return PointBatch.concatenate(
-            [(await self._bodies.get(address)).take(rows) for address, rows in wanted.items()]
-        )
+        async def some(address: str, rows: list[int]) -> PointBatch:
+            return (await self._bodies.get(address)).take(rows)
+
+        parts = (some(address, rows) for address, rows in wanted.items())
+        return PointBatch.concatenate(await concurrently(parts, BODIES_AT_ONCE))
 
     async def _manifests(self, batch: Sequence[Recorded]) -> list[Manifest]:
         addresses = [
@@ -111,14 +127,23 @@ class Effects:
         found = await self._tools.ledger.manifests(addresses)
         return [found[address] for address in addresses]
 
-    async def verify_last_window(self, generation: UUID, applied: int) -> None:
+    async def verify_last_window(
+        self, generation: UUID, applied: int, at: int | None = None
+    ) -> None:
         """After a takeover: points that the former applier may have written late are put right.
 
         The store cannot fence a paused applier, so the ids of the last changes before the applied
         position are read back and compared with the heads.
+
+        Args:
+            generation: its stream.
+            applied: the applied position.
+            at: the applied position of the takeover, if that is a while ago. The changes behind it
+                are verified too: the former applier may have been at them.
         """
+        at = applied if at is None else at
         events = await self._tools.ledger.events(
-            generation, after=max(0, applied - WINDOW), through=applied
+            generation, after=max(0, at - WINDOW), through=min(at + WINDOW, applied)
         )
         status = await self._tools.applications.status(generation)
         if status is None or status.gone:

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 async def concurrently(work: Iterable[Coroutine[Any, Any, T]], limit: int = 8) -> list[T]:
@@ -29,3 +30,9 @@ async def concurrently(work: Iterable[Coroutine[Any, Any, T]], limit: int = 8) -
         for coroutine in waiting:
             coroutine.close()
     return [task.result() for task in tasks]
+
+
+async def side_by_side(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, S]) -> tuple[T, S]:
+    """The results of two coroutines that run at the same time; fails as `concurrently` does."""
+    work: list[Coroutine[Any, Any, Any]] = [one, other]
+    return cast("tuple[T, S]", tuple(await concurrently(work)))

@@ -6,7 +6,7 @@ import logging
 import random
 
 from domain.model.errors import Conflict, LedgerError, Unavailable
-from domain.model.recorded import Cursor
+from domain.model.recorded import Cursor, Recorded
 from domain.ports import (
     CHANGES_TOPIC,
     EVENTS_TOPIC,
@@ -56,7 +56,7 @@ async def relay(
     work = _Relay(ledger, cursors, leaders, publisher, holder)
     try:
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(work.run())
+            running = group.create_task(work.run(group))
             await stop.wait()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_SECONDS):
@@ -92,20 +92,25 @@ class _Relay:
         self._holder = holder
         self._failures = 0
         self._ends: dict[tuple[str, int], int] = {}
+        self._ahead: asyncio.Task[list[Recorded]] | None = None
 
-    async def run(self) -> None:
-        """Lead and publish, again and again."""
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        """Lead and publish, again and again; the group has what is read ahead."""
         while True:
             try:
                 async with self._leaders.lead(CURSOR, self._holder) as leadership:
-                    await self._publish_all(leadership)
+                    await self._publish_all(leadership, group)
             except Conflict as exc:
                 _LOG.warning("leadership_lost", extra={"holder": self._holder, "cause": str(exc)})
             except Unavailable as exc:
                 self._failed(exc)
+            finally:
+                if self._ahead is not None:
+                    self._ahead.cancel()
+                    self._ahead = None
             await asyncio.sleep(self._delay())
 
-    async def _publish_all(self, leadership: Leadership) -> None:
+    async def _publish_all(self, leadership: Leadership, group: asyncio.TaskGroup) -> None:
         """Publish whatever comes; ends by an error only."""
         cursor = await self._cursors.get(CURSOR)
         await self._ledger.verify_cursor(cursor)
@@ -116,17 +121,34 @@ class _Relay:
             if clock() >= check_at:
                 cursor = await self._check_broker(cursor, leadership)
                 check_at = clock() + CHECK_SECONDS
-            batch = await self._ledger.read(cursor.position, BATCH_SIZE)
+            batch = await self._next(cursor)
             if not batch:
                 self._worked()
                 await self._ledger.wait(cursor.position, max(0.0, check_at - clock()))
                 continue
             async with self.between_batches:
                 await self._leaders.confirm(leadership)
+                if len(batch) == BATCH_SIZE:
+                    self._ahead = group.create_task(self._read_ahead(batch[-1].position))
                 await self._publisher.publish(batch)
                 cursor = Cursor(batch[-1].position, batch[-1].hash)
                 await self._cursors.advance(CURSOR, cursor, leadership)
             self._worked()
+
+    async def _next(self, cursor: Cursor) -> list[Recorded]:
+        """The next batch; most often it was read while the one before was published."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            batch = await ahead
+            if batch and batch[0].position == cursor.position + 1:
+                return batch
+        return await self._ledger.read(cursor.position, BATCH_SIZE)
+
+    async def _read_ahead(self, after: int) -> list[Recorded]:
+        try:
+            return await self._ledger.read(after, BATCH_SIZE)
+        except LedgerError:
+            return []  # reading it again tells
 
     async def _check_broker(self, cursor: Cursor, leadership: Leadership) -> Cursor:
         """Notice what the broker has lost, and start from the beginning then.

@@ -7,15 +7,15 @@ from uuid import UUID
 
 from domain.model.errors import NotFound
 from domain.model.points import Digest, id_of
-from domain.ports import Applications, Ledger, Stores
+from domain.ports import Applications, Ledger, Stores, VectorStore
+from domain.use_cases.concurrently import side_by_side
 from domain.use_cases.tools import live_generation
 
 EXAMPLES = 20
 PAGE = 2000
 
-Pair = tuple[bytes, bytes]
-END: Pair = (b"\xff", b"")
-"""Comes last from both sides, and after every key: those begin with 0 or 1."""
+Page = tuple[list[bytes], list[bytes]]
+"""Keys in ascending order, and the hash of each point."""
 
 
 @dataclass
@@ -86,50 +86,97 @@ async def verify(
             "see `collection list`"
         )
     found = Verification(physical)
-    await _merge(
-        _stored(stores, store, physical, found), _heads(ledger, status.generation, found), found
-    )
+    stored = _Side(_stored(stores.store(store), physical))
+    recorded = _Side(_heads(ledger, status.generation))
+    await _merge(stored, recorded, found)
+    found.points, found.digest = stored.digest.points, stored.digest.hexdigest()
+    found.recorded, found.recorded_digest = recorded.digest.points, recorded.digest.hexdigest()
     return found
 
 
-async def _merge(
-    stored: AsyncIterator[Pair], recorded: AsyncIterator[Pair], found: Verification
-) -> None:
-    ours, theirs = await anext(recorded), await anext(stored)
-    while ours is not END or theirs is not END:
-        if ours[0] < theirs[0]:
-            found.note("missing", ours[0])
-            ours = await anext(recorded)
-        elif theirs[0] < ours[0]:
-            found.note("extra", theirs[0])
-            theirs = await anext(stored)
+class _Side:
+    """One of the two sides: the page at hand, from the first point that is not compared yet.
+
+    Attributes:
+        keys: of the points at hand, none at the end.
+        hashes: theirs.
+        digest: of all points that were at hand.
+    """
+
+    def __init__(self, pages: AsyncIterator[Page]) -> None:
+        self._pages = pages
+        self._ended = False
+        self.keys: list[bytes] = []
+        self.hashes: list[bytes] = []
+        self.digest = Digest()
+
+    async def refill(self) -> None:
+        """Have points at hand, unless this is the end."""
+        while not self.keys and not self._ended:
+            try:
+                self.keys, self.hashes = await anext(self._pages)
+            except StopAsyncIteration:
+                self._ended = True
+            else:
+                self.digest.extend(self.keys, self.hashes)
+
+    def drop(self, count: int) -> None:
+        """Go on behind so many points."""
+        self.keys, self.hashes = self.keys[count:], self.hashes[count:]
+
+
+async def _merge(stored: _Side, recorded: _Side, found: Verification) -> None:
+    """Compare both sides in key order; what is equal is compared a page at a time."""
+    while True:
+        await side_by_side(stored.refill(), recorded.refill())
+        count = min(len(stored.keys), len(recorded.keys))
+        if not count:
+            break
+        if (
+            stored.keys[:count] == recorded.keys[:count]
+            and stored.hashes[:count] == recorded.hashes[:count]
+        ):
+            stored.drop(count)
+            recorded.drop(count)
         else:
-            if ours[1] != theirs[1]:
-                found.note("changed", ours[0])
-            ours, theirs = await anext(recorded), await anext(stored)
+            _compare(stored, recorded, found)
+    for side, kind in ((stored, "extra"), (recorded, "missing")):
+        while side.keys:
+            for key in side.keys:
+                found.note(kind, key)
+            side.drop(len(side.keys))
+            await side.refill()
 
 
-async def _stored(
-    stores: Stores, store: str, physical: str, found: Verification
-) -> AsyncIterator[Pair]:
-    digest = Digest()
-    async for page in stores.store(store).scan(physical, page=PAGE):
-        for key, point_hash in zip(page.keys, page.hashes(), strict=True):
-            digest.add(key, point_hash)
-            yield key, point_hash
-    found.points, found.digest = digest.points, digest.hexdigest()
-    yield END
+def _compare(stored: _Side, recorded: _Side, found: Verification) -> None:
+    """Compare point by point until one side has none at hand."""
+    there, ours = 0, 0
+    while there < len(stored.keys) and ours < len(recorded.keys):
+        key, expected = stored.keys[there], recorded.keys[ours]
+        if expected < key:
+            found.note("missing", expected)
+            ours += 1
+        elif key < expected:
+            found.note("extra", key)
+            there += 1
+        else:
+            if stored.hashes[there] != recorded.hashes[ours]:
+                found.note("changed", key)
+            there, ours = there + 1, ours + 1
+    stored.drop(there)
+    recorded.drop(ours)
 
 
-async def _heads(ledger: Ledger, generation: UUID, found: Verification) -> AsyncIterator[Pair]:
-    digest, after = Digest(), b""
+async def _stored(store: VectorStore, physical: str) -> AsyncIterator[Page]:
+    async for page in store.scan(physical, page=PAGE):
+        yield page.keys, page.hashes()
+
+
+async def _heads(ledger: Ledger, generation: UUID) -> AsyncIterator[Page]:
+    after = b""
     while True:
         heads = await ledger.heads(generation, after=after, limit=PAGE)
-        for key, point_hash in zip(heads.keys, heads.hashes, strict=True):
-            digest.add(key, point_hash)
-            yield key, point_hash
+        yield heads.keys, heads.hashes
         if len(heads) < PAGE:
-            break
+            return
         after = heads.keys[-1]
-    found.recorded, found.recorded_digest = digest.points, digest.hexdigest()
-    yield END

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -33,7 +35,7 @@ logger = logging.getLogger("migration_ledger.flow")
 FLOW_WORKER = Actor("flow worker", "service")
 CHANGE_SETS_A_RANGE = 10
 RANGE_BYTES = 64 * 2**20
-LEASE_SECONDS = 30.0
+LEASE_SECONDS = 10.0
 IDLE_SECONDS = 0.2
 EXAMPLES = 20
 
@@ -41,22 +43,23 @@ EXAMPLES = 20
 async def work_flows(tools: Tools, holder: str, stop: asyncio.Event) -> None:
     """Claim ranges and work on them until told to stop; the range under way is finished."""
     pause = IDLE_SECONDS
-    while not stop.is_set():
-        try:
-            claim = await tools.ranges.claim(holder, LEASE_SECONDS)
-            if claim is None:
-                await asyncio.sleep(IDLE_SECONDS)
-                continue
-            await _work(tools, claim, holder)
-            pause = IDLE_SECONDS
-        except LedgerError as error:
-            logger.warning("flow_waits", extra={"error": str(error)})
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, 5.0)
+    async with _reading_ahead(tools) as reader:
+        while not stop.is_set():
+            try:
+                claim = await tools.ranges.claim(holder, LEASE_SECONDS)
+                if claim is None:
+                    await asyncio.sleep(IDLE_SECONDS)
+                    continue
+                await _work(tools, claim, holder, reader)
+                pause = IDLE_SECONDS
+            except LedgerError as error:
+                logger.warning("flow_waits", extra={"error": str(error)})
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 5.0)
 
 
-async def _work(tools: Tools, claim: RangeClaim, holder: str) -> None:
-    result = await _work_kept(tools, claim, holder)
+async def _work(tools: Tools, claim: RangeClaim, holder: str, reader: "_Reader") -> None:
+    result = await _work_kept(tools, claim, holder, reader)
     if isinstance(result, LedgerError):
         logger.warning(
             "range_failed",
@@ -69,7 +72,7 @@ async def _work(tools: Tools, claim: RangeClaim, holder: str) -> None:
 
 
 async def _work_kept(
-    tools: Tools, claim: RangeClaim, holder: str
+    tools: Tools, claim: RangeClaim, holder: str, reader: "_Reader"
 ) -> dict[str, Any] | LedgerError | None:
     """Work on a range while its lease is renewed; what follows it, or why it failed.
 
@@ -78,7 +81,7 @@ async def _work_kept(
     async with asyncio.TaskGroup() as group:
         keeper = group.create_task(_keep(tools, claim, holder))
         try:
-            return await work_range(tools, claim)
+            return await work_range(tools, claim, reader)
         except LedgerError as error:
             return error
         except Exception as error:  # a defect of ours; other ranges go on
@@ -97,8 +100,16 @@ async def _keep(tools: Tools, claim: RangeClaim, holder: str) -> None:
             logger.warning("range_not_renewed", extra={"error": str(error)})
 
 
-async def work_range(tools: Tools, claim: RangeClaim) -> dict[str, Any] | None:
-    """Record one range, unless its result is recorded already; returns what follows it."""
+async def work_range(
+    tools: Tools, claim: RangeClaim, reader: "_Reader | None" = None
+) -> dict[str, Any] | None:
+    """Record one range, unless its result is recorded already; returns what follows it.
+
+    Args:
+        tools: the ports.
+        claim: of the range.
+        reader: reads the range that follows meanwhile.
+    """
     stream = FlowRange.create_id(str(claim.flow), claim.number)
     known = await tools.ledger.load(FlowRange, stream)
     if known is not None:
@@ -106,9 +117,11 @@ async def work_range(tools: Tools, claim: RangeClaim) -> dict[str, Any] | None:
     flow = await tools.ledger.load(Flow, claim.flow)
     if flow is None:
         raise NotFound(f"there is no flow {claim.flow}")
-    after = bytes.fromhex(claim.request["after"])
-    reader = {"capture": _capture, "route": _route}[flow.kind]
-    result = await reader(tools, flow, claim, after)
+    place = _Place(claim.flow, claim.number, bytes.fromhex(claim.request["after"]))
+    if reader is None:
+        result = await _read(tools, flow, place)
+    else:
+        result = await reader.read(flow, place)
     recorded = FlowRange(
         flow=str(claim.flow),
         kind=flow.kind,
@@ -155,11 +168,84 @@ class _Result:
     examples: dict[str, list[int | str]] = field(default_factory=lambda: defaultdict(list))
 
 
-def _source(flow: Flow, claim: RangeClaim) -> dict[str, Any]:
-    return {"flow": str(claim.flow), "range": claim.number, "step": flow.step}
+@dataclass(frozen=True)
+class _Place:
+    """A range, as far as reading it goes.
+
+    Attributes:
+        flow: stream of the flow.
+        number: of the range.
+        after: key that its points come after.
+    """
+
+    flow: UUID
+    number: int
+    after: bytes
+
+    def source(self, step: str) -> dict[str, Any]:
+        """What change sets say of where they come from."""
+        return {"flow": str(self.flow), "range": self.number, "step": step}
 
 
-async def _capture(tools: Tools, flow: Flow, claim: RangeClaim, after: bytes) -> _Result:
+class _Reader:
+    """Reads ranges, and the one that follows while the caller records what it got.
+
+    What was read ahead is used if this worker gets the next range too. Otherwise, and when reading
+    ahead failed, the range is read when it is claimed.
+    """
+
+    def __init__(self, tools: Tools, group: asyncio.TaskGroup) -> None:
+        self._tools = tools
+        self._group = group
+        self._ahead: dict[UUID, tuple[_Place, asyncio.Task[_Result | None]]] = {}
+
+    async def read(self, flow: Flow, place: _Place) -> _Result:
+        """What a range holds."""
+        expected, task = self._ahead.pop(place.flow, (None, None))
+        result = None
+        if task is not None:
+            if expected == place:
+                result = await task
+            else:
+                task.cancel()
+        if result is None:
+            result = await _read(self._tools, flow, place)
+        if result.last is not None:
+            following = _Place(place.flow, place.number + 1, result.last)
+            reading = self._group.create_task(self._read_ahead(flow, following))
+            self._ahead[place.flow] = following, reading
+        return result
+
+    async def _read_ahead(self, flow: Flow, place: _Place) -> _Result | None:
+        try:
+            return await _read(self._tools, flow, place)
+        except LedgerError:
+            return None  # said and counted when the range is claimed and fails again
+        except Exception:  # a defect of ours; other ranges go on
+            logger.exception("not_read_ahead", extra={"flow": str(place.flow)})
+            return None
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        for _, task in self._ahead.values():
+            task.cancel()
+
+
+@asynccontextmanager
+async def _reading_ahead(tools: Tools) -> AsyncIterator[_Reader]:
+    async with asyncio.TaskGroup() as group:
+        reader = _Reader(tools, group)
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+
+async def _read(tools: Tools, flow: Flow, place: _Place) -> _Result:
+    return await {"capture": _capture, "route": _route}[flow.kind](tools, flow, place)
+
+
+async def _capture(tools: Tools, flow: Flow, place: _Place) -> _Result:
     """Read points from the store that a generation was adopted from; bodies become objects."""
     generation = await tools.ledger.load(Generation, flow.source)
     if generation is None:
@@ -167,7 +253,10 @@ async def _capture(tools: Tools, flow: Flow, claim: RangeClaim, after: bytes) ->
     dense = [n for n, v in generation.schema.vectors.items() if v.kind is not VectorKind.SPARSE]
     store = tools.stores.store(generation.store)
     result, size = _Result(), 0
-    async for page in store.scan(generation.physical, after=after, page=flow.batch):
+    limit = flow.batch * CHANGE_SETS_A_RANGE
+    async for page in store.scan(
+        generation.physical, after=place.after, page=flow.batch, limit=limit
+    ):
         content, hashes = await asyncio.to_thread(_body, page, dense)
         address = await tools.objects.put(content)
         result.drafts.append(
@@ -180,12 +269,12 @@ async def _capture(tools: Tools, flow: Flow, claim: RangeClaim, after: bytes) ->
                 rows=list(range(len(page))),
                 captured=True,
                 captured_at=flow.through,
-                source=_source(flow, claim),
+                source=place.source(flow.step),
             )
         )
         result.read += len(page)
         size += len(content)
-        if len(result.drafts) == CHANGE_SETS_A_RANGE or size >= RANGE_BYTES:
+        if result.read == limit or size >= RANGE_BYTES:
             result.last = page.keys[-1]
             break
     result.placed[str(flow.source)] = result.read
@@ -228,10 +317,10 @@ class _Rows:
         self.rows.append(heads.rows[row])
 
 
-async def _route(tools: Tools, flow: Flow, claim: RangeClaim, after: bytes) -> _Result:
+async def _route(tools: Tools, flow: Flow, place: _Place) -> _Result:
     """Read heads of a generation and give each to its target by a payload field."""
     limit = flow.batch * CHANGE_SETS_A_RANGE
-    heads = await tools.ledger.heads(flow.source, after=after, limit=limit)
+    heads = await tools.ledger.heads(flow.source, after=place.after, limit=limit)
     result = _Result(read=len(heads), last=heads.keys[-1] if len(heads) == limit else None)
     values = await _field_values(tools, flow, heads)
     filling: dict[str, _Rows] = defaultdict(_Rows)
@@ -245,13 +334,13 @@ async def _route(tools: Tools, flow: Flow, claim: RangeClaim, after: bytes) -> _
         rows = filling[value]
         rows.add(heads, row)
         if len(rows.keys) == flow.batch:
-            _flush(result, flow, claim, value, filling.pop(value))
+            _flush(result, flow, place, value, filling.pop(value))
     for value, rows in filling.items():
-        _flush(result, flow, claim, value, rows)
+        _flush(result, flow, place, value, rows)
     return result
 
 
-def _flush(result: _Result, flow: Flow, claim: RangeClaim, value: str, rows: _Rows) -> None:
+def _flush(result: _Result, flow: Flow, place: _Place, value: str, rows: _Rows) -> None:
     route = flow.routes[value]
     result.placed[route["generation"]] += len(rows.keys)
     result.drafts.append(
@@ -263,7 +352,7 @@ def _flush(result: _Result, flow: Flow, claim: RangeClaim, value: str, rows: _Ro
             object_index=rows.object_index,
             rows=rows.rows,
             captured_at=route["captured_at"],
-            source=_source(flow, claim),
+            source=place.source(flow.step),
         )
     )
 

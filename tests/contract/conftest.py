@@ -1,16 +1,15 @@
 """Servers that the contract suites run against."""
 
-import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
-from tests.contract.tansu import Tansu
+from tests.infra.qdrant import configured_url
 
 START_SECONDS = 30
 
@@ -18,7 +17,7 @@ START_SECONDS = 30
 @pytest.fixture(scope="session")
 def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The gRPC URL of `MIGRATION_LEDGER_QDRANT_URL`, or of an embedded node of our own."""
-    if configured := os.environ.get("MIGRATION_LEDGER_QDRANT_URL"):
+    if configured := configured_url():
         yield configured
         return
     with socket.socket() as free:
@@ -40,21 +39,3 @@ def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(START_SECONDS)
-
-
-@pytest.fixture
-async def tansu() -> AsyncIterator[Tansu]:
-    """A broker of the test's own, to be killed at will."""
-    async with Tansu() as broker:
-        yield broker
-
-
-@pytest.fixture
-async def kafka_bootstrap() -> AsyncIterator[str]:
-    """The configured broker, which remembers earlier tests, or else a new one."""
-    configured = os.environ.get("MIGRATION_LEDGER_KAFKA_BOOTSTRAP")
-    if configured:
-        yield configured
-        return
-    async with Tansu() as broker:
-        yield broker.bootstrap

@@ -14,10 +14,8 @@ class DropsAfterCommit(Database):
 
     armed = True
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        async with super().connection() as connection:
-            yield _Dropping(self, connection)
+    async def open_session(self, purpose: str) -> Any:
+        return _Dropping(self, await super().open_session(purpose))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
@@ -37,12 +35,12 @@ class _Dropping:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    async def fetch(self, query: str, *arguments: Any) -> Any:
-        rows = await self._connection.fetch(query, *arguments)
-        if "append(" in query and self._database.armed:
+    async def fetchval(self, query: str, *arguments: Any) -> Any:
+        value = await self._connection.fetchval(query, *arguments)
+        if "append_one(" in query and self._database.armed:
             self._database.armed = False
             await _drop(self._database._url, self._connection)
-        return rows
+        return value
 
 
 async def _drop(url: str, connection: Any) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
 from adapters.kafka.broker import Broker
 from adapters.kafka.settings import KafkaSettings
@@ -64,7 +63,7 @@ async def messages(settings: KafkaSettings, spec: TopicSpec) -> list[Any]:
     if not open_ends:
         return found
     async with AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=5
+        **settings.client_arguments(), auto_offset_reset="earliest", fetch_max_wait_ms=5
     ) as consumer:
         consumer.assign(list(open_ends))
         while open_ends:
@@ -74,13 +73,6 @@ async def messages(settings: KafkaSettings, spec: TopicSpec) -> list[Any]:
                     consumer.pause(partition)
                     del open_ends[partition]
     return sorted(found, key=lambda record: (record.partition, record.offset))
-
-
-async def delete(settings: KafkaSettings, spec: TopicSpec) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap)
-    await admin.start()
-    await admin.delete_topics([spec.name])
-    await admin.close()
 
 
 def ids(records: Sequence[Any]) -> list[str]:

@@ -1,16 +1,20 @@
 """The publisher and the consumer, against a real broker."""
 
 import asyncio
+import gc
+import json
 import os
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 
 from adapters.kafka.broker import Broker
 from adapters.kafka.cloud_events import Change, Message, decode
@@ -22,23 +26,24 @@ from domain.model.errors import Unavailable
 from tests.contract.kafka_events import (
     alias_pointed,
     changes_applied,
-    delete,
     event_id,
     history,
     ids,
     messages,
 )
-from tests.contract.tansu import Tansu
+from tests.infra.brokers import OwnBroker
+from tests.infra.kafka.admin import administrator, delete_topics
 
 # Takes 20 changes of a stream, completes those of even positions, and goes on until killed.
 COMPLETES_EVEN_ONES = """
-import asyncio, sys
+import asyncio, json, sys
 from adapters.kafka.consumer import ChangeConsumer
 from adapters.kafka.settings import KafkaSettings
 
 async def main():
-    bootstrap, group, stream = sys.argv[1:]
-    async with ChangeConsumer(KafkaSettings.embedded(bootstrap), group=group) as consumer:
+    settings, group, stream = sys.argv[1:]
+    settings = KafkaSettings(**json.loads(settings))
+    async with ChangeConsumer(settings, group=group) as consumer:
         taken = 0
         while True:
             for change in await consumer.fetch():
@@ -53,9 +58,12 @@ asyncio.run(main())
 """
 
 
+pytestmark = pytest.mark.broker
+
+
 @pytest.fixture
-def settings(kafka_bootstrap: str) -> KafkaSettings:
-    return KafkaSettings.embedded(kafka_bootstrap)
+def settings(broker_settings: KafkaSettings) -> KafkaSettings:
+    return broker_settings
 
 
 @pytest.fixture
@@ -131,8 +139,8 @@ async def test_a_key_is_in_its_partition(settings: KafkaSettings, publisher: Pub
         decode(Message(record.key, record.value, record.headers))
 
 
-async def test_ends_count_every_message(tansu: Tansu) -> None:
-    async with Publisher(KafkaSettings.embedded(tansu.bootstrap)) as publisher:
+async def test_ends_count_every_message(own_broker: OwnBroker) -> None:
+    async with Publisher(own_broker.settings) as publisher:
         assert await publisher.end_offsets() == {}
         await publisher.ensure_topics()
         assert set((await publisher.end_offsets()).values()) == {0}
@@ -142,12 +150,10 @@ async def test_ends_count_every_message(tansu: Tansu) -> None:
     assert len(ends) == 24
 
 
-async def test_a_topic_with_other_partitions_is_refused(tansu: Tansu) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=tansu.bootstrap)
-    await admin.start()
-    await admin.create_topics([NewTopic(CHANGES.name, 4, 1)])
-    await admin.close()
-    settings = KafkaSettings.embedded(tansu.bootstrap)
+async def test_a_topic_with_other_partitions_is_refused(own_broker: OwnBroker) -> None:
+    settings = own_broker.settings
+    async with administrator(settings) as admin:
+        await admin.create_topics([NewTopic(CHANGES.name, 4, 1)])
     async with Publisher(settings) as publisher:
         with pytest.raises(
             PartitionMismatch, match=r"ledger\.changes has 4 .* must have 12.*Delete"
@@ -158,8 +164,8 @@ async def test_a_topic_with_other_partitions_is_refused(tansu: Tansu) -> None:
             await consumer.fetch()
 
 
-async def test_nothing_creates_topics_by_asking_for_them(tansu: Tansu) -> None:
-    settings = KafkaSettings.embedded(tansu.bootstrap)
+async def test_nothing_creates_topics_by_asking_for_them(own_broker: OwnBroker) -> None:
+    settings = own_broker.settings
     async with Publisher(settings) as publisher, ChangeConsumer(settings) as consumer:
         with pytest.raises(Unavailable):
             await publisher.publish(history(1, [uuid4()]))
@@ -167,23 +173,70 @@ async def test_nothing_creates_topics_by_asking_for_them(tansu: Tansu) -> None:
         assert await publisher.end_offsets() == {}
 
 
-async def test_publishing_to_a_frozen_broker_ends_in_time_and_can_go_on(tansu: Tansu) -> None:
+@pytest.mark.parametrize("again", ["killed", "thawed"])
+async def test_publishing_to_a_frozen_broker_ends_in_time_and_can_go_on(
+    own_broker: OwnBroker, again: str
+) -> None:
     event = alias_pointed(1, uuid4(), 1)
-    async with Publisher(KafkaSettings.embedded(tansu.bootstrap), deadline=1.0) as publisher:
+    unheard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    async with Publisher(own_broker.settings, deadline=2.0) as publisher:
         await publisher.ensure_topics()
         await publisher.publish([event])
-        tansu.freeze()
+        own_broker.freeze()
         # The deadline, and two attempts to close the producer.
-        async with asyncio.timeout(6):
+        async with asyncio.timeout(7):
             with pytest.raises(Unavailable):
                 await publisher.publish([event])
-        async with asyncio.timeout(6):
+        async with asyncio.timeout(7):
             with pytest.raises(Unavailable):
                 await publisher.end_offsets()
-        tansu.kill()
-        await tansu.start()
+        if again == "killed":
+            own_broker.kill()
+            await own_broker.start()
+        else:
+            own_broker.thaw()
         await publisher.ensure_topics()
         await publisher.publish([event])
+    gc.collect()
+    assert not unheard
+
+
+async def test_a_consumer_leaves_a_frozen_broker_in_time(own_broker: OwnBroker) -> None:
+    stream = uuid4()
+    async with Publisher(own_broker.settings) as publisher:
+        await publisher.ensure_topics()
+        await publisher.publish(history(5, [stream]))
+    consumer = await ChangeConsumer(own_broker.settings).__aenter__()
+    for change in await take(consumer, lambda _: True, 5):
+        consumer.complete(change)
+    own_broker.freeze()
+    # A commit, and two attempts to stop.
+    async with asyncio.timeout(10):
+        await consumer.__aexit__()
+
+
+async def test_consumers_of_a_group_share_the_partitions(settings: KafkaSettings) -> None:
+    async with Publisher(settings) as publisher:
+        await publisher.ensure_topics()
+    group = str(uuid4())
+    everything = set(range(CHANGES.partitions))
+
+    async def fetch_until(
+        consumers: list[ChangeConsumer], settled: Callable[[list[set[int]]], bool]
+    ) -> None:
+        async with asyncio.timeout(60):
+            while not settled([consumer.assigned() for consumer in consumers]):
+                await asyncio.gather(*(consumer.fetch() for consumer in consumers))
+
+    async with ChangeConsumer(settings, group=group) as first:
+        await fetch_until([first], lambda has: has == [everything])
+        async with ChangeConsumer(settings, group=group) as second:
+            await fetch_until(
+                [first, second],
+                lambda has: has[0] | has[1] == everything and not has[0] & has[1] and all(has),
+            )
+        await fetch_until([first], lambda has: has == [everything])
 
 
 async def test_only_what_is_done_is_committed(
@@ -244,7 +297,7 @@ async def test_changes_of_a_killed_consumer_come_to_another(
     await publisher.publish(history(20, [stream]))
     child = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-c", COMPLETES_EVEN_ONES, settings.bootstrap, group, str(stream)),
+        *("-c", COMPLETES_EVEN_ONES, json.dumps(asdict(settings)), group, str(stream)),
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
@@ -258,17 +311,19 @@ async def test_changes_of_a_killed_consumer_come_to_another(
     assert [change.position for change in changes] == list(range(1, 21))
 
 
-async def test_a_consumer_reads_a_broker_that_forgot_everything_again(tansu: Tansu) -> None:
-    settings = KafkaSettings.embedded(tansu.bootstrap)
+async def test_a_consumer_reads_a_broker_that_forgot_everything_again(
+    own_broker: OwnBroker,
+) -> None:
+    settings = own_broker.settings
     stream = uuid4()
     async with Publisher(settings) as publisher, ChangeConsumer(settings) as consumer:
         await publisher.ensure_topics()
         await publisher.publish(history(50, [stream]))
         for change in await take(consumer, lambda _: True, 50):
             consumer.complete(change)
-        tansu.kill()
+        own_broker.wipe()
         assert await consumer.fetch() == []
-        await tansu.start()
+        await own_broker.start()
         await publisher.ensure_topics()
         with pytest.raises(Unavailable, match="lost messages"):
             await publisher.publish(history(1, [stream]))
@@ -279,15 +334,15 @@ async def test_a_consumer_reads_a_broker_that_forgot_everything_again(tansu: Tan
 
 
 async def test_a_shorter_topic_under_a_live_consumer_is_read_from_its_beginning(
-    tansu: Tansu,
+    own_broker: OwnBroker,
 ) -> None:
-    settings = KafkaSettings.embedded(tansu.bootstrap)
+    settings = own_broker.settings
     stream = uuid4()
     async with Publisher(settings) as publisher, ChangeConsumer(settings) as consumer:
         await publisher.ensure_topics()
         await publisher.publish(history(50, [stream]))
         await take(consumer, lambda _: True, 50)
-        await delete(settings, CHANGES)
+        await delete_topics(settings, [CHANGES])
         await publisher.ensure_topics()
         with pytest.raises(Unavailable, match="lost messages"):
             await publisher.publish(history(1, [stream]))
@@ -296,12 +351,12 @@ async def test_a_shorter_topic_under_a_live_consumer_is_read_from_its_beginning(
     assert [change.position for change in again] == [1, 2, 3]
 
 
-async def test_ends_of_a_gone_broker_are_unavailable(tansu: Tansu) -> None:
-    broker = Broker(KafkaSettings.embedded(tansu.bootstrap), deadline=1.0)
+async def test_ends_of_a_gone_broker_are_unavailable(own_broker: OwnBroker) -> None:
+    broker = Broker(own_broker.settings, deadline=1.0)
     await broker.ensure([EVENTS])
-    tansu.kill()
+    own_broker.wipe()
     with pytest.raises(Unavailable):
         await broker.end_offsets([EVENTS])
-    await tansu.start()
+    await own_broker.start()
     assert await broker.end_offsets([EVENTS]) == {}
     await broker.close()

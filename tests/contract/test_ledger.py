@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from adapters.postgres.appending import encode_command
 from adapters.postgres.chain import verify_chain
 from adapters.postgres.connection import Database, open_database
 from adapters.postgres.ledger import PostgresLedger
@@ -15,6 +16,7 @@ from domain.model.generation import Application, Generation
 from domain.model.recorded import Answer, Command, Cursor
 from tests.contract.builders import CONTEXT, application, command, create, generation, pending
 from tests.contract.dropping import DropsAfterCommit
+from tests.contract.waiting import until_somebody_waits
 
 
 async def test_what_is_appended_is_read_back_with_its_place(ledger: PostgresLedger) -> None:
@@ -260,6 +262,38 @@ async def test_an_ambiguous_commit_gets_the_first_answer(
         assert not dropping.armed
         assert answer == Answer(1, 1, repeated=True)
         assert (await ledger.head()).position == 1
+
+
+async def test_appending_goes_on_after_its_connections_ended(
+    database: Database, ledger: PostgresLedger
+) -> None:
+    end = (
+        "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
+        " WHERE application_name = 'migration-ledger appender' AND datname = current_database()"
+    )
+    for number in (1, 3):
+        both = [encode_command(command(str(n), application(n))) for n in (number, number + 1)]
+        await asyncio.gather(*(ledger._appender.append([one]) for one in both))
+        async with database.connection() as connection:
+            assert await connection.fetchval(end) == 2
+        await ledger.append(command(f"after {number}", application(10 + number)))
+    assert (await ledger.head()).position == 6
+
+
+async def test_a_caller_who_gives_up_holds_back_nobody(
+    ledger_database: str, database: Database, ledger: PostgresLedger
+) -> None:
+    async with database.transaction() as holding:
+        await holding.execute("SELECT pg_advisory_xact_lock(5569203478133)")
+        append = asyncio.ensure_future(ledger.append(command("1", application(1))))
+        await until_somebody_waits(ledger_database, 1)
+        append.cancel()
+        await asyncio.wait([append])
+    assert append.cancelled()
+    answers = await asyncio.gather(
+        *(ledger.append(command(str(number), application(number))) for number in range(1, 5))
+    )
+    assert sorted(answer.position for answer in answers) == [1, 2, 3, 4]
 
 
 async def test_cursors_of_another_history_are_found(ledger: PostgresLedger) -> None:

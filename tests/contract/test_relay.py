@@ -4,13 +4,13 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 
 from adapters.kafka.consumer import ChangeConsumer
 from adapters.kafka.publisher import Publisher
-from adapters.kafka.settings import KafkaSettings
 from adapters.kafka.topics import CHANGES, EVENTS
 from adapters.postgres.connection import open_database
 from adapters.postgres.cursors import PostgresCursors
@@ -22,8 +22,11 @@ from domain.ports import EventPublisher
 from domain.use_cases import relay as use_case
 from domain.use_cases.relay import CURSOR, DRAIN_SECONDS, relay
 from tests.contract.builders import command, generation
-from tests.contract.kafka_events import delete, event_id, ids, messages
-from tests.contract.tansu import Tansu
+from tests.contract.kafka_events import event_id, ids, messages
+from tests.infra.brokers import OwnBroker
+from tests.infra.kafka.admin import delete_topics
+
+pytestmark = pytest.mark.broker
 
 
 @dataclasses.dataclass
@@ -96,9 +99,9 @@ class Faulty:
 
 
 async def test_every_event_is_published_and_the_cursor_follows(
-    ledgers: Ledgers, tansu: Tansu
+    ledgers: Ledgers, own_broker: OwnBroker
 ) -> None:
-    settings = KafkaSettings.embedded(tansu.bootstrap)
+    settings = own_broker.settings
     await ledgers.grow(300)
     async with Publisher(settings) as publisher, ledgers.relaying(publisher, "a"):
         await ledgers.published(300)
@@ -112,16 +115,17 @@ async def test_every_event_is_published_and_the_cursor_follows(
 
 
 @pytest.mark.usefixtures("small_batches")
-async def test_a_broker_killed_while_publishing_gets_everything_again(
-    ledgers: Ledgers, tansu: Tansu
+@pytest.mark.parametrize("end", ["kill", "wipe"])
+async def test_a_broker_killed_while_publishing_gets_everything(
+    ledgers: Ledgers, own_broker: OwnBroker, end: str
 ) -> None:
-    settings = KafkaSettings.embedded(tansu.bootstrap)
+    settings = own_broker.settings
     await ledgers.grow(400)
     killed = asyncio.Event()
 
     async def kill_once(publisher: Publisher, batch: Sequence[Recorded]) -> None:
         if batch[0].position > 200 and not killed.is_set():
-            tansu.kill()
+            getattr(own_broker, end)()
             killed.set()
         await publisher.publish(batch)
 
@@ -134,7 +138,7 @@ async def test_a_broker_killed_while_publishing_gets_everything_again(
         seen: set[tuple[int, UUID, int]] = set()
         while not killed.is_set():
             seen |= await _fetched(consumer)
-        await tansu.start()
+        await own_broker.start()
         while len(seen) < 400:
             seen |= await _fetched(consumer)
         await ledgers.published(400)
@@ -144,15 +148,15 @@ async def test_a_broker_killed_while_publishing_gets_everything_again(
 
 
 async def test_an_idle_relay_notices_a_broker_that_forgot_everything(
-    ledgers: Ledgers, tansu: Tansu
+    ledgers: Ledgers, own_broker: OwnBroker
 ) -> None:
-    settings = KafkaSettings.embedded(tansu.bootstrap)
+    settings = own_broker.settings
     await ledgers.grow(100)
     async with Publisher(settings) as publisher, ledgers.relaying(publisher, "a"):
         await ledgers.published(100)
         before = await messages(settings, EVENTS)
-        tansu.kill()
-        await tansu.start()
+        own_broker.wipe()
+        await own_broker.start()
         async with asyncio.timeout(30):
             while len(await messages(settings, EVENTS)) < 100:
                 pass
@@ -161,12 +165,14 @@ async def test_an_idle_relay_notices_a_broker_that_forgot_everything(
     assert sorted(ids(after)) == sorted(ids(before))
 
 
-async def test_a_lost_topic_of_changes_is_filled_again(ledgers: Ledgers, tansu: Tansu) -> None:
-    settings = KafkaSettings.embedded(tansu.bootstrap)
+async def test_a_lost_topic_of_changes_is_filled_again(
+    ledgers: Ledgers, own_broker: OwnBroker
+) -> None:
+    settings = own_broker.settings
     await ledgers.grow(100)
     async with Publisher(settings) as publisher, ledgers.relaying(publisher, "a"):
         await ledgers.published(100)
-    await delete(settings, CHANGES)
+    await delete_topics(settings, [CHANGES])
     async with Publisher(settings) as publisher, ledgers.relaying(publisher, "b"):
         async with asyncio.timeout(30):
             while len(await messages(settings, CHANGES)) < 100:
@@ -175,9 +181,9 @@ async def test_a_lost_topic_of_changes_is_filled_again(ledgers: Ledgers, tansu: 
 
 @pytest.mark.usefixtures("small_batches")
 async def test_the_cursor_is_never_ahead_of_what_was_acknowledged(
-    ledgers: Ledgers, tansu: Tansu
+    ledgers: Ledgers, own_broker: OwnBroker
 ) -> None:
-    settings = KafkaSettings.embedded(tansu.bootstrap)
+    settings = own_broker.settings
     await ledgers.grow(200)
     acknowledged, attempts, ahead = 0, 0, []
 
@@ -202,10 +208,43 @@ async def test_the_cursor_is_never_ahead_of_what_was_acknowledged(
     assert set(ids(await messages(settings, EVENTS))) == set(map(event_id, events))
 
 
-async def test_of_two_relays_one_publishes_and_the_other_follows(
-    ledgers: Ledgers, tansu: Tansu
+@pytest.mark.usefixtures("small_batches")
+async def test_the_next_batch_is_read_while_one_is_published(
+    ledgers: Ledgers, own_broker: OwnBroker
 ) -> None:
-    settings = KafkaSettings.embedded(tansu.bootstrap)
+    await ledgers.grow(200)
+    reading: set[int] = set()
+    changed = asyncio.Event()
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ledgers.ledger, name)
+
+        async def read(self, after: int, limit: int) -> list[Recorded]:
+            reading.add(after)
+            changed.set()
+            return await ledgers.ledger.read(after, limit)
+
+    async def after_the_next(publisher: Publisher, batch: Sequence[Recorded]) -> None:
+        while batch[-1].position not in reading:
+            changed.clear()
+            await changed.wait()
+        await publisher.publish(batch)
+
+    watched = dataclasses.replace(ledgers, ledger=cast("PostgresLedger", Watched()))
+    async with (
+        Publisher(own_broker.settings) as publisher,
+        watched.relaying(Faulty(publisher, after_the_next), "a"),
+    ):
+        await ledgers.published(200)
+    events = await ledgers.everything()
+    assert sorted(ids(await messages(own_broker.settings, EVENTS))) == sorted(map(event_id, events))
+
+
+async def test_of_two_relays_one_publishes_and_the_other_follows(
+    ledgers: Ledgers, own_broker: OwnBroker
+) -> None:
+    settings = own_broker.settings
     published: dict[str, int] = {"a": 0, "b": 0}
 
     def counting(publisher: Publisher, name: str) -> Faulty:
@@ -231,8 +270,10 @@ async def test_of_two_relays_one_publishes_and_the_other_follows(
     assert len(await messages(settings, EVENTS)) == 110
 
 
-async def test_a_cursor_of_another_history_stops_the_work(ledgers: Ledgers, tansu: Tansu) -> None:
-    settings = KafkaSettings.embedded(tansu.bootstrap)
+async def test_a_cursor_of_another_history_stops_the_work(
+    ledgers: Ledgers, own_broker: OwnBroker
+) -> None:
+    settings = own_broker.settings
     await ledgers.grow(10)
     await ledgers.cursors.advance(CURSOR, Cursor(5, b"\x01" * 32), None)
     async with Publisher(settings) as publisher:
@@ -243,16 +284,20 @@ async def test_a_cursor_of_another_history_stops_the_work(ledgers: Ledgers, tans
         assert await publisher.end_offsets() == {}
 
 
-async def test_stopping_is_quick_while_the_broker_is_frozen(ledgers: Ledgers, tansu: Tansu) -> None:
+async def test_stopping_is_quick_while_the_broker_is_frozen(
+    ledgers: Ledgers, own_broker: OwnBroker
+) -> None:
     await ledgers.grow(10)
-    async with Publisher(KafkaSettings.embedded(tansu.bootstrap)) as publisher:
-        await _stop_in_time(ledgers, publisher, tansu.freeze)
+    async with Publisher(own_broker.settings) as publisher:
+        await _stop_in_time(ledgers, publisher, own_broker.freeze)
 
 
-async def test_stopping_is_quick_while_the_broker_is_gone(ledgers: Ledgers, tansu: Tansu) -> None:
+async def test_stopping_is_quick_while_the_broker_is_gone(
+    ledgers: Ledgers, own_broker: OwnBroker
+) -> None:
     await ledgers.grow(10)
-    async with Publisher(KafkaSettings.embedded(tansu.bootstrap)) as publisher:
-        await _stop_in_time(ledgers, publisher, tansu.kill)
+    async with Publisher(own_broker.settings) as publisher:
+        await _stop_in_time(ledgers, publisher, own_broker.kill)
 
 
 async def _stop_in_time(

@@ -1,10 +1,6 @@
 """Upgrades of the database, what the service's role may do, and errors of the driver."""
 
-import asyncio
-import os
-import sys
 from importlib.resources import files
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -16,42 +12,10 @@ from adapters.postgres.schema import migrations, pending_sql, require_current, u
 from domain.model.errors import LedgerError, Rejected, Unavailable
 from tests.contract.builders import CONTEXT, command, create, draft, generation
 
-UPGRADE = """
-import asyncio, sys
-from adapters.postgres.connection import open_database
-from adapters.postgres.schema import upgrade
-
-async def main():
-    async with open_database(sys.stdin.readline().strip()) as database:
-        print(len(await upgrade(database)))
-
-asyncio.run(main())
-"""
-
 
 def test_migrations_are_numbered_densely() -> None:
     known = migrations()
     assert [one.version for one in known] == list(range(1, len(known) + 1))
-
-
-async def test_six_processes_upgrade_at_once(empty_database: str) -> None:
-    root = Path(__file__).parents[2]
-
-    async def run() -> str:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            UPGRADE,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(root)},
-        )
-        output, _ = await process.communicate(empty_database.encode())
-        assert process.returncode == 0
-        return output.decode().strip()
-
-    applied = await asyncio.gather(*(run() for _ in range(6)))
-    assert sorted(applied) == ["0"] * 5 + [str(len(migrations()))]
 
 
 async def test_upgrading_again_does_nothing(empty_database: str) -> None:

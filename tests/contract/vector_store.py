@@ -263,6 +263,22 @@ class VectorStoreContract:
                 break
         assert await store.count(name) == 30
 
+    async def test_scan_ends_at_its_limit(self, store: VectorStore, name: str) -> None:
+        await store.create(name, UNNAMED)
+        points = numbered(30)
+        await store.upsert(name, points)
+
+        async def scanned(**where: Any) -> list[PointBatch]:
+            return [batch async for batch in store.scan(name, page=5, **where)]
+
+        assert [len(batch) for batch in await scanned(limit=12)] == [5, 5, 2]
+        for _ in range(2):  # with the point that it begins behind, and without
+            pages = await scanned(limit=10, after=key_of(7))
+            assert [len(batch) for batch in pages] == [5, 5]
+            assert PointBatch.concatenate(pages) == points.take(range(7, 17))
+            await store.delete(name, [key_of(7)])
+        assert [len(batch) for batch in await scanned(limit=100)] == [5] * 5 + [4]
+
     async def test_scan_of_nothing_is_empty(self, store: VectorStore, name: str) -> None:
         await store.create(name, UNNAMED)
         assert [batch async for batch in store.scan(name)] == []

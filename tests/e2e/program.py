@@ -5,11 +5,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+from tests.infra.brokers import broker_environment, configured
+from tests.infra.kafka.admin import delete_topics
 
 START_SECONDS = 90
 COMMAND_SECONDS = 120
@@ -42,12 +46,18 @@ class Ended:
         return only
 
 
-def environment() -> dict[str, str]:
-    """Ours, without settings of the product."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("MIGRATION_LEDGER_")}
+NOTHING_SET: Mapping[str, str] = MappingProxyType({})
 
 
-async def start(*arguments: str, folder: Path) -> asyncio.subprocess.Process:
+def environment(settings: Mapping[str, str] = NOTHING_SET) -> dict[str, str]:
+    """Ours, with these variables of the product and no others."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith("MIGRATION_LEDGER_")}
+    return {**ours, **settings}
+
+
+async def start(
+    *arguments: str, folder: Path, settings: Mapping[str, str] = NOTHING_SET
+) -> asyncio.subprocess.Process:
     """Start the program in a folder."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "adapters.cli", *arguments),
@@ -55,16 +65,25 @@ async def start(*arguments: str, folder: Path) -> asyncio.subprocess.Process:
         stderr=asyncio.subprocess.PIPE,
         stdin=asyncio.subprocess.DEVNULL,
         cwd=folder,
-        env=environment(),
+        env=environment(settings),
     )
 
 
-async def run(*arguments: str, folder: Path) -> Ended:
+async def run(*arguments: str, folder: Path, settings: Mapping[str, str] = NOTHING_SET) -> Ended:
     """Run the program to its end."""
-    process = await start(*arguments, folder=folder)
+    process = await start(*arguments, folder=folder, settings=settings)
     async with asyncio.timeout(COMMAND_SECONDS):
         out, err = await process.communicate()
     return Ended(process.returncode or 0, out.decode(), err.decode())
+
+
+async def until_says(process: asyncio.subprocess.Process, words: str) -> str:
+    """The line of its output that has these words."""
+    assert process.stdout is not None
+    while line := (await process.stdout.readline()).decode():
+        if words in line:
+            return line
+    raise AssertionError(f"ended with {await process.wait()} and never said {words!r}")
 
 
 @dataclass(frozen=True)
@@ -76,20 +95,27 @@ class Up:
         data_dir: its data directory.
         found: what `doctor --json` says.
         process: the process.
+        settings: variables that its commands need, too.
     """
 
     folder: Path
     data_dir: Path
     found: dict[str, Any]
     process: asyncio.subprocess.Process
+    settings: Mapping[str, str] = field(default_factory=dict)
 
-    async def run(self, *arguments: str) -> Ended:
-        """Run a command against it."""
-        return await run(*arguments, "--data-dir", str(self.data_dir), folder=self.folder)
+    async def run(self, *arguments: str, settings: Mapping[str, str] | None = None) -> Ended:
+        """Run a command against it, with its settings or others."""
+        return await run(
+            *self._here(arguments), folder=self.folder, settings=settings or self.settings
+        )
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         """Start a command against it."""
-        return await start(*arguments, "--data-dir", str(self.data_dir), folder=self.folder)
+        return await start(*self._here(arguments), folder=self.folder, settings=self.settings)
+
+    def _here(self, arguments: Sequence[str]) -> tuple[str, ...]:
+        return (*arguments, "--data-dir", str(self.data_dir))
 
     def url(self, name: str) -> str:
         """Where a server answers."""
@@ -103,10 +129,21 @@ class Up:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Up]:
-    """`migration-ledger up` in a folder of its own, stopped with SIGTERM at the end."""
+async def running(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Up]:
+    """`migration-ledger up` in a folder of its own, stopped with SIGTERM at the end.
+
+    Args:
+        folder: where it runs.
+        settings: variables of the product; those of the configured broker, if there is one.
+    """
     data_dir = folder / "data of a test"
-    process = await start("up", "--json", "--data-dir", str(data_dir), folder=folder)
+    if settings is None:
+        settings = broker_environment()
+        if broker := configured():
+            await delete_topics(broker)
+    process = await start(
+        *("up", "--json", "--data-dir", str(data_dir)), folder=folder, settings=settings
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     async with asyncio.TaskGroup() as group:
@@ -114,7 +151,7 @@ async def running(folder: Path) -> AsyncIterator[Up]:
         try:
             async with asyncio.timeout(START_SECONDS):
                 line = await process.stdout.readline()
-            yield Up(folder, data_dir, json.loads(line), process)
+            yield Up(folder, data_dir, json.loads(line), process, settings)
         finally:
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)

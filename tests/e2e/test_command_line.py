@@ -14,6 +14,7 @@ from tests.e2e.application import Application, build, write_spec
 from tests.e2e.program import Up, running
 
 pytestmark = [
+    pytest.mark.broker,
     pytest.mark.e2e,
     pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="module"),

@@ -20,6 +20,8 @@ from domain.model.migration import Migration, State
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.steer_migration import roll_back_migration, start_migration
 from tests.e2e.application import Application, build, write_spec
+from tests.infra.kafka.admin import delete_topics
+from tests.infra.kafka.server import Kafka
 
 pytestmark = [
     pytest.mark.e2e,
@@ -34,9 +36,16 @@ CONTEXT = Context(Actor("test", "test"), reason="a test")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+async def stack(
+    tmp_path_factory: pytest.TempPathFactory, own_kafka: Kafka | None
+) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("servers")
-    settings = load_settings({"data_dir": str(folder)}, environment={}, folder=folder)
+    flags = {"data_dir": str(folder)}
+    if own_kafka is not None:
+        await own_kafka.start()
+        await delete_topics(own_kafka.settings)
+        flags |= {"kafka_bootstrap": own_kafka.bootstrap, "embed": "database,qdrant"}
+    settings = load_settings(flags, environment={}, folder=folder)
     async with running_stack(settings) as stack:
         yield stack
 
@@ -52,10 +61,13 @@ async def application(stack: Stack) -> AsyncIterator[Application]:
     await application.qdrant.close()
 
 
-@pytest.mark.parametrize("server", ["postgres", "broker", "qdrant"])
+@pytest.mark.parametrize(
+    "server", ["postgres", pytest.param("broker", marks=pytest.mark.broker), "qdrant"]
+)
 async def test_a_server_killed_in_the_middle_comes_back_and_nothing_is_lost(
-    stack: Stack, application: Application, tmp_path: Path, server: str
+    stack: Stack, application: Application, tmp_path: Path, own_kafka: Kafka | None, server: str
 ) -> None:
+    kafka = own_kafka if server == "broker" else None
     before, names = await application.snapshot(), await application.names()
     spec = yaml.safe_load(write_spec(application, tmp_path, after="drop").read_text())
     async with open_service(stack.settings) as service:
@@ -63,7 +75,7 @@ async def test_a_server_killed_in_the_middle_comes_back_and_nothing_is_lost(
         await start_migration(service.tools, planned.migration, CONTEXT)
     migration = planned.migration.id
     await _until_step(stack, migration, "flow")
-    _kill(stack, server)
+    await _kill(stack, server, kafka)
 
     assert await _settled(stack, migration) is State.COMPLETED
     assert not set(application.shared.values()) & await application.collections()
@@ -71,14 +83,19 @@ async def test_a_server_killed_in_the_middle_comes_back_and_nothing_is_lost(
     async with open_service(stack.settings) as service:
         await roll_back_migration(service.tools, migration, CONTEXT)
     await _until_undone(stack, migration, "drop")
-    _kill(stack, server)
+    await _kill(stack, server, kafka)
     assert await _settled(stack, migration) is State.ROLLED_BACK
     assert await application.snapshot() == before
     assert await application.names() == names
     assert await application.collections() == set(application.shared.values())
 
 
-def _kill(stack: Stack, server: str) -> None:
+async def _kill(stack: Stack, server: str, kafka: Kafka | None) -> None:
+    if kafka is not None:
+        # It keeps its data, and nobody starts it again but us.
+        kafka.kill()
+        await kafka.start()
+        return
     pid = stack.supervisor.pid(server)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)

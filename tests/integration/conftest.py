@@ -1,6 +1,5 @@
 """A world for each test: a ledger of its own, and collections of its own in one Qdrant node."""
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,17 +19,17 @@ from adapters.postgres.leaders import PostgresLeaders
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.objects import PostgresObjects
 from adapters.postgres.views import PostgresViews
-from adapters.qdrant.endpoint import Endpoint
 from adapters.qdrant.store import QdrantStore
 from domain.use_cases import apply_changes, work_flows
 from domain.use_cases.tools import Tools
+from tests.infra.qdrant import configured_url, endpoint
 from tests.integration.worlds import CREATE_SOURCES, World, WorldStores
 
 
 @pytest.fixture(scope="session")
 def shared_qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The gRPC URL of `MIGRATION_LEDGER_QDRANT_URL`, or of an embedded node of the session."""
-    if configured := os.environ.get("MIGRATION_LEDGER_QDRANT_URL"):
+    if configured := configured_url():
         yield configured
         return
     folder = tmp_path_factory.mktemp("node")
@@ -53,7 +52,7 @@ async def world(
     """An empty table of sources and nothing else; what a test leaves in the node is dropped."""
     monkeypatch.setattr(apply_changes, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(work_flows, "IDLE_SECONDS", 0.05)
-    async with QdrantStore(Endpoint(shared_qdrant_url), random=Random(1), deadline=10.0) as store:
+    async with QdrantStore(endpoint(shared_qdrant_url), random=Random(1), deadline=10.0) as store:
         world = World(
             prefix=f"W{uuid4().hex[:8]}",
             url=ledger_database,

@@ -25,7 +25,6 @@ from domain.use_cases.bodies import BodyCache
 from domain.use_cases.change_effects import Effects
 from domain.use_cases.relay import relay
 from domain.use_cases.tools import Tools
-from tests.contract.tansu import Tansu
 from tests.integration.builders import CODE, code_points, document_points
 from tests.integration.faults import Crash, LedgerDeliveries, Wrapped, after, before
 from tests.integration.worlds import MARA, World, eventually
@@ -514,24 +513,25 @@ async def test_named_and_sparse_vectors_are_applied(world: World) -> None:
     assert await world.store.count(await physical(world, generation)) == 48
 
 
-async def test_through_the_broker(world: World, database: Database) -> None:
+@pytest.mark.broker
+async def test_through_the_broker(
+    world: World, database: Database, broker_settings: KafkaSettings
+) -> None:
     generation = await world.generation()
     await history(world, generation)
     stop = asyncio.Event()
-    async with Tansu() as broker:
-        settings = KafkaSettings.embedded(broker.bootstrap)
-        async with (
-            Publisher(settings) as publisher,
-            ChangeConsumer(settings) as consumer,
-            asyncio.TaskGroup() as group,
-        ):
-            cursors = PostgresCursors(database)
-            group.create_task(relay(world.ledger, cursors, world.leaders, publisher, "relay", stop))
-            group.create_task(Applier(world.tools, consumer, "applier").run(stop))
-            await world.applied(generation)
-            await history(world, generation, seed=2)
-            await world.applied(generation)
-            stop.set()
+    async with (
+        Publisher(broker_settings) as publisher,
+        ChangeConsumer(broker_settings) as consumer,
+        asyncio.TaskGroup() as group,
+    ):
+        cursors = PostgresCursors(database)
+        group.create_task(relay(world.ledger, cursors, world.leaders, publisher, "relay", stop))
+        group.create_task(Applier(world.tools, consumer, "applier").run(stop))
+        await world.applied(generation)
+        await history(world, generation, seed=2)
+        await world.applied(generation)
+        stop.set()
     await assert_equal(world, generation)
 
 

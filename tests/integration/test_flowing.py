@@ -387,3 +387,84 @@ async def test_capturing_again_records_nothing_new(world: World) -> None:
     again = await world.migrate(name="again", unplaced="keep")
     assert again.results["adopt"]["captured"] == {world.docs: 300, world.code: 120}
     assert len(await world.events("generation.change-set-recorded")) == changes
+
+
+def with_heads(world: World, heads: Any, **methods: Any) -> Tools:
+    """The tools, with another way to read heads and to record."""
+    tools = world.tools
+    ledger = Wrapped(tools.ledger, heads=heads, **methods)
+    return Tools(ledger, tools.objects, tools.applications, tools.ranges, tools.stores)
+
+
+async def test_the_next_range_is_read_while_one_is_recorded(world: World) -> None:
+    _, _, target = await a_flow(world)
+    read: list[bytes] = []
+    following = asyncio.Event()
+
+    async def heads(generation: UUID, *, after: bytes, limit: int) -> Any:
+        read.append(after)
+        if len(read) == 2:
+            following.set()
+        return await world.ledger.heads(generation, after=after, limit=limit)
+
+    async def record(*args: Any) -> Any:
+        await following.wait()
+        return await world.ledger.record(*args)
+
+    await flow_to_its_end(world, with_heads(world, heads, record=record))
+    await assert_flowed_once(world, target)
+    assert len(read) == len(set(read)) == 4  # three ranges of points, and the end
+
+
+async def test_what_cannot_be_read_ahead_is_read_when_it_is_claimed(world: World) -> None:
+    _, _, target = await a_flow(world)
+    heads = before(world.ledger.heads, Unavailable("away"), nth=2)
+    await flow_to_its_end(world, with_heads(world, heads))
+    await assert_flowed_once(world, target)
+
+
+async def test_what_was_read_ahead_is_not_used_for_another_range(world: World) -> None:
+    """Another worker takes the range in between, and this one gets the next but one."""
+    _, _, target = await a_flow(world)
+    taken: list[int] = []
+
+    async def claim(holder: str, ttl: float) -> RangeClaim | None:
+        found = await world.tools.ranges.claim(holder, ttl)
+        if found is not None and found.number == 1 and not taken:
+            taken.append(found.number)
+            await world.tools.ranges.finish(found, await work_range(world.tools, found))
+            return await world.tools.ranges.claim(holder, ttl)
+        return found
+
+    await flow_to_its_end(world, with_ranges(world, claim=claim))
+    assert taken
+    await assert_flowed_once(world, target)
+
+
+async def test_a_worker_that_reads_ahead_stops(world: World) -> None:
+    await a_flow(world)
+    held, stop = asyncio.Event(), asyncio.Event()
+    claims: list[RangeClaim | None] = []
+
+    async def heads(generation: UUID, *, after: bytes, limit: int) -> Any:
+        if after:
+            held.set()
+            await asyncio.Event().wait()
+        return await world.ledger.heads(generation, after=after, limit=limit)
+
+    async def claim(holder: str, ttl: float) -> RangeClaim | None:
+        claims.append(None if claims else await world.tools.ranges.claim(holder, ttl))
+        return claims[-1]
+
+    tools = with_heads(world, heads)
+    tools = Tools(
+        tools.ledger,
+        tools.objects,
+        tools.applications,
+        Wrapped(tools.ranges, claim=claim),
+        tools.stores,
+    )
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(work_flows.work_flows(tools, "worker", stop))
+        await held.wait()
+        stop.set()

@@ -1,13 +1,14 @@
 """Read models: rebuilt ones equal those that were lost, whatever happened on the way."""
 
 import asyncio
+from copy import deepcopy
 from typing import Any
 
 import pytest
 
 from adapters.postgres.views import PostgresViews
 from domain.model.errors import Corrupt, Unavailable
-from domain.model.recorded import Cursor
+from domain.model.recorded import Cursor, Recorded
 from domain.use_cases import project as projecting
 from domain.use_cases.project import Projection, advance, project, rebuild
 from projections import PROJECTIONS
@@ -86,6 +87,51 @@ async def test_what_followed_live_equals_what_is_built_afterwards(world: World) 
     assert all(live.values())
     for projection in PROJECTIONS:
         await rebuild(world.ledger, world.views, projection)
+    assert await documents(world.views) == live
+
+
+async def test_read_models_are_built_together(world: World) -> None:
+    await some_history(world)
+    await build(world)
+    live = await documents(world.views)
+    read: list[int] = []
+
+    async def reading(after: int, limit: int) -> list[Recorded]:
+        read.append(after)
+        return await world.ledger.read(after, limit)
+
+    builds = await rebuild(Wrapped(world.ledger, read=reading), world.views, *PROJECTIONS)
+    assert await documents(world.views) == live
+    assert [one.live for one in builds] == [True] * 3
+    assert len(read) == len(set(read))
+
+
+async def test_documents_stay_as_they_are_while_they_are_stored(world: World) -> None:
+    """The next batch is applied meanwhile; a crash must not leave what the cursor does not say."""
+    await some_history(world)
+    await build(world)
+    live = await documents(world.views)
+    altered: list[bool] = []
+    applied = asyncio.Event()
+
+    async def store(view: Any, given: Any, cursor: Cursor) -> Any:
+        as_given = deepcopy(given)
+        await applied.wait()
+        altered.append(given != as_given)
+        return await world.views.store(view, given, cursor)
+
+    class Watched(Grown):
+        """Says when the second batch changes a document of the first."""
+
+        def apply(self, document: Any, recorded: Any) -> Any:
+            if recorded.position > BATCH and document is not None:
+                applied.set()
+            return PROJECTIONS[0].apply(document, recorded)
+
+    watched = Watched(PROJECTIONS[0])
+    watched.shape = PROJECTIONS[0].shape
+    await rebuild(world.ledger, Wrapped(world.views, store=store), watched)
+    assert not any(altered)
     assert await documents(world.views) == live
 
 

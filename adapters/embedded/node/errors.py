@@ -1,7 +1,9 @@
 """What the node answers when it does not do what it was asked, in Qdrant's codes and wording."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -62,9 +64,20 @@ def deadline_over() -> RefusalError:
     )
 
 
+def disk_full(folder: Path | str, free: int, needed: int) -> RefusalError:
+    """There is no room for a write, so nothing of it was applied."""
+    return _no_space(f"{folder} has {free / 2**20:.1f} MB free and needs {needed / 2**20:.1f} MB")
+
+
+def _no_space(reason: str) -> RefusalError:
+    return RefusalError(
+        grpc.StatusCode.INTERNAL, f"Service internal error: No space left on device: {reason}"
+    )
+
+
 @contextmanager
 def engine_errors() -> Iterator[None]:
-    """Turn what the engine raises into an answer.
+    """Turn what the engine and the file system raise into an answer.
 
     Edge raises bare `Exception`s and `ValueError`s whose text is the display form of Qdrant's
     `OperationError`: those that start with "Service" are its own failures, others are the
@@ -75,6 +88,10 @@ def engine_errors() -> Iterator[None]:
     """
     try:
         yield
+    except OSError as exc:
+        if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise _no_space(str(exc.filename or exc.strerror)) from exc
+        raise
     except Exception as exc:
         if type(exc) not in (Exception, ValueError):
             raise

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import qdrant_edge as edge
 
+from adapters.embedded.node.disk import GROWTH, Disk
 from adapters.embedded.node.errors import no_collection, no_point
 from adapters.embedded.node.ids import PointId
 from adapters.embedded.node.rpc import Call
@@ -44,10 +45,11 @@ class Shard:
         layout: its vectors.
     """
 
-    def __init__(self, name: str, layout: Layout, shard: edge.EdgeShard) -> None:
+    def __init__(self, name: str, layout: Layout, shard: edge.EdgeShard, disk: Disk) -> None:
         self.name = name
         self.layout = layout
         self._shard = shard
+        self._disk = disk
         self._writing = threading.Lock()
         self._unflushed = 0
         self._closed = False
@@ -74,9 +76,10 @@ class Shard:
             call: not applied if its deadline passes while other writers are at work.
 
         Raises:
-            RefusalError: a point is missing, the deadline is over, or the collection is gone.
+            RefusalError: a point is missing, the deadline is over, the disk is full, or the
+                collection is gone.
         """
-        with self._writing:
+        with self._writing, self._disk.room(GROWTH * size):
             call.ensure_live()
             if self._closed:
                 raise no_collection(self.name)

@@ -16,6 +16,7 @@ from adapters.embedded.durable_files import sync_folder
 from adapters.embedded.node import catalogue as catalogues
 from adapters.embedded.node import settings, shard
 from adapters.embedded.node.catalogue import Catalogue, Entry
+from adapters.embedded.node.disk import COLLECTION_BYTES, Disk
 from adapters.embedded.node.errors import collection_exists, no_collection, not_found, wrong_input
 from adapters.embedded.node.shard import Shard
 from adapters.embedded.node.vectors import Layout
@@ -47,6 +48,8 @@ class Store:
         self._path = data_dir / CATALOGUE
         self._folders = data_dir / SHARDS
         self._folders.mkdir(exist_ok=True)
+        self._disk = Disk(data_dir)
+        self._disk.look()
         self._changing = threading.Lock()
         self._catalogue = catalogues.load(self._path)
         self._remove_leftovers()
@@ -86,10 +89,11 @@ class Store:
         """Make a collection.
 
         Raises:
-            RefusalError: the name is taken, or the engine refuses the configuration.
+            RefusalError: the name is taken, the engine refuses the configuration, or the disk
+                is full.
         """
         engine_config = settings.engine_config(config.params)
-        with self._changing:
+        with self._changing, self._disk.room(COLLECTION_BYTES):
             now = self._catalogue
             if name in now.collections:
                 raise collection_exists(name)
@@ -102,7 +106,7 @@ class Store:
             opened = shard.create(self._folders / entry.folder, engine_config)
             sync_folder(self._folders)
             self._save(replace(now, collections={**now.collections, name: entry}))
-            self._shards[name] = Shard(name, Layout(config.params), opened)
+            self._shards[name] = Shard(name, Layout(config.params), opened, self._disk)
         log.info("collection_created collection=%r folder=%s", name, entry.folder)
 
     def delete(self, name: str) -> bool:
@@ -115,8 +119,10 @@ class Store:
             entry = collections.pop(name)
             aliases = {a: target for a, target in now.aliases.items() if target != name}
             self._save(Catalogue(collections, aliases))
-            self._shards.pop(name).close()
-            shutil.rmtree(self._folders / entry.folder)
+            try:
+                self._shards.pop(name).close()
+            finally:  # on a full disk it may not close, and this is what makes room
+                shutil.rmtree(self._folders / entry.folder)
         log.info("collection_deleted collection=%r folder=%s", name, entry.folder)
         return True
 
@@ -174,7 +180,8 @@ class Store:
     def _opened(self, name: str, entry: Entry) -> Shard:
         params = entry.config.params
         engine_config = settings.engine_config(params)
-        return Shard(name, Layout(params), shard.load(self._folders / entry.folder, engine_config))
+        opened = shard.load(self._folders / entry.folder, engine_config)
+        return Shard(name, Layout(params), opened, self._disk)
 
     def _ensure_free(self, alias: str) -> None:
         if alias in self._catalogue.collections:

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import httpx
 
-from adapters.bootstrap import Service, open_service
+from adapters.bootstrap import Service
 from adapters.http.app import create_app
 from adapters.settings import Settings
 from domain.model.aggregate import Actor, Context
@@ -55,7 +55,7 @@ def refused(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
 
 
 async def get_once(settings: Settings, path: str) -> httpx.Response:
-    app = create_app(lambda: open_service(settings))
+    app = create_app(settings)
     transport = httpx.ASGITransport(app=app)
     async with (
         app.router.lifespan_context(app),

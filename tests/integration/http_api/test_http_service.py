@@ -15,7 +15,6 @@ import httpx
 import orjson
 import pytest
 
-from adapters.bootstrap import open_service
 from adapters.http.app import create_app, openapi_document
 from adapters.http.envelope import BODY_LIMIT
 from adapters.settings import Settings
@@ -41,7 +40,7 @@ class TestService:
     async def test_ready_when_everything_answers(self, api: httpx.AsyncClient) -> None:
         answer = await api.get("/ready")
         assert answer.status_code == HTTPStatus.OK, answer.text
-        assert answer.json()["checked"] == ["database", "schema", "kafka", "qdrant"]
+        assert answer.json()["checked"] == ["database", "schema", "kafka", "qdrant", "objects"]
 
     async def test_not_ready_names_just_what_is_missing(self, settings: Settings) -> None:
         gone = replace(settings, kafka_bootstrap="127.0.0.1:1", qdrant_url="http://127.0.0.1:1")
@@ -55,7 +54,8 @@ class TestService:
     ) -> None:
         old = replace(settings, database_url=empty_database)
         found = refused(await get_once(old, "/ready"), 503, "not-ready")
-        assert "db upgrade" in found["missing"]["database"]
+        assert found["missing"].keys() == {"schema"}
+        assert "db upgrade" in found["missing"]["schema"]
         assert (await get_once(old, "/health")).status_code == HTTPStatus.OK
         answer = await get_once(old, "/v1/migrations")
         refused(answer, 503, "unavailable")
@@ -73,7 +73,9 @@ class TestService:
         [store] = found["stores"]
         assert (store["name"], store["reachable"]) == ("default", True)
         assert store["version"]
-        assert {one["name"] for one in found["servers"]} == {"database", "kafka", "qdrant"}
+        assert [one["name"] for one in found["servers"]] == [
+            *("database", "kafka", "qdrant", "objects")
+        ]
         for url in (settings.database_url, settings.qdrant_url, settings.kafka_bootstrap):
             assert url is not None
             assert url not in answer.text
@@ -113,7 +115,7 @@ class TestProblems:
         status: int,
         shown: str,
     ) -> None:
-        app = create_app(lambda: open_service(settings))
+        app = create_app(settings)
 
         @app.get("/broken")
         async def broken() -> None:

@@ -261,6 +261,21 @@ def test_a_digest_refuses_disorder(ids: tuple[int, ...]) -> None:
     assert digest.points == len(before)
 
 
+def test_a_digest_of_many_points_at_once_is_that_of_each() -> None:
+    pairs = [(key_of(number), bytes([number]) * 16) for number in range(9)]
+    together = Digest()
+    for start, end in ((0, 4), (4, 4), (4, 9)):
+        together.extend(
+            [key for key, _ in pairs[start:end]], [hash_ for _, hash_ in pairs[start:end]]
+        )
+    assert (together.hexdigest(), together.points) == (_digest(pairs), 9)
+    before = together.hexdigest()
+    for keys in ([key_of(8)], [key_of(11), key_of(10)], [key_of(10), key_of(10)]):
+        with pytest.raises(ValueError, match="ascending"):
+            together.extend(keys, [b"h" * 16] * len(keys))
+    assert together.hexdigest() == before
+
+
 def test_a_digest_depends_on_ids_and_hashes() -> None:
     different = [
         [],

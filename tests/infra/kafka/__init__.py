@@ -1,0 +1,1 @@
+"""Apache Kafka for tests: a broker from Maven, started, killed, frozen and wiped at will."""
