@@ -1,6 +1,7 @@
 # make demo, make test: each sets up what it needs in .venv from the locked requirements.
 PYTHON ?= python3
 JOBS ?= 2
+FAULTS_SEEDS ?= 1..200
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -8,7 +9,7 @@ STAMP := $(VENV)/.installed
 # A broker that is configured; else Apache Kafka, which Maven fetches into build/kafka.
 BROKER = $(if $(MIGRATION_LEDGER_KAFKA_BOOTSTRAP),,$(BIN)/python -m tests.infra.kafka)
 
-.PHONY: demo test test-kafka bench check unit format lock clean
+.PHONY: demo test test-kafka faults bench check unit format lock clean
 
 demo: $(STAMP)
 	@$(BIN)/migration-ledger demo --data-dir .migration-ledger
@@ -19,6 +20,11 @@ test: check
 # One after another: they share a broker, and topics have fixed names.
 test-kafka: $(STAMP)
 	$(BROKER) $(BIN)/pytest tests --ignore=tests/unit -m broker
+
+# Hours, for a night: schedules of faults, then every planted bug. Alone on its machine.
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults --seeds $(FAULTS_SEEDS) --profile nightly
+	$(BIN)/python -m tests.faults --plant all
 
 # Measures for about a quarter of an hour, alone on its machine, and writes docs/reference/benchmarks.md.
 bench: $(STAMP)

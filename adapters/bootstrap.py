@@ -7,7 +7,7 @@ from functools import partial
 from random import Random
 
 from adapters.embedded.endpoints import running_endpoints
-from adapters.kafka.consumer import ChangeConsumer
+from adapters.kafka.consumer import GROUP, ChangeConsumer
 from adapters.kafka.publisher import Publisher
 from adapters.kafka.settings import KafkaSettings
 from adapters.objects.store import SizedObjects, StoredObjects
@@ -19,6 +19,7 @@ from adapters.postgres.leaders import PostgresLeaders
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.objects import PostgresObjects
 from adapters.postgres.schema import require_current, upgrade
+from adapters.postgres.timelines import PostgresTimelines
 from adapters.postgres.views import PostgresViews
 from adapters.postgres.workers import PostgresWorkers
 from adapters.qdrant.endpoint import Endpoint
@@ -109,16 +110,19 @@ class Service:
     Attributes:
         settings: with the URLs of embedded servers filled in.
         embedded: servers that are embedded.
+        identity: id of the ledger.
     """
 
     settings: Settings
     embedded: frozenset[str]
+    identity: str
     database: Database
     ledger: PostgresLedger
     applications: PostgresApplications
     ranges: PostgresFlowRanges
     leaders: PostgresLeaders
     cursors: PostgresCursors
+    timelines: PostgresTimelines
     views: PostgresViews
     workers: PostgresWorkers
     objects: SizedObjects
@@ -140,8 +144,9 @@ class Service:
         return publisher_to(self.settings, embedded="kafka" in self.embedded)
 
     def changes(self) -> ChangeConsumer:
-        """A new consumer of changes, for an applier."""
-        return ChangeConsumer(kafka_settings(self.settings, embedded="kafka" in self.embedded))
+        """A new consumer of changes, for an applier; appliers of one ledger share a group."""
+        settings = kafka_settings(self.settings, embedded="kafka" in self.embedded)
+        return ChangeConsumer(settings, group=f"{GROUP}.{self.identity}")
 
 
 def with_endpoints(settings: Settings) -> Settings:
@@ -194,12 +199,15 @@ def object_storage(settings: Settings) -> StoredObjects:
 
 
 @asynccontextmanager
-async def open_service(settings: Settings, *, create: bool = False) -> AsyncIterator[Service]:
+async def open_service(
+    settings: Settings, *, create: bool = False, recovering: bool = False
+) -> AsyncIterator[Service]:
     """Connect to everything; servers other than the database are connected to on first use.
 
     Args:
         settings: see `adapters.settings`.
         create: bring the database schema up to date instead of only checking it.
+        recovering: whether this is for a recovery, which goes on while work is halted.
 
     Raises:
         Unavailable: the database cannot be reached, or its schema is not current.
@@ -207,7 +215,9 @@ async def open_service(settings: Settings, *, create: bool = False) -> AsyncIter
     embedded = settings.embedded
     settings = with_endpoints(settings)
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(settings.database_url or ""))
+        database = await stack.enter_async_context(
+            open_database(settings.database_url or "", recovering=recovering)
+        )
         if create:
             await upgrade(database)
         else:
@@ -220,12 +230,14 @@ async def open_service(settings: Settings, *, create: bool = False) -> AsyncIter
         yield Service(
             settings=settings,
             embedded=embedded,
+            identity=(await ledger.standing()).ledger,
             database=database,
             ledger=ledger,
             applications=PostgresApplications(database, ledger.wakeups),
             ranges=PostgresFlowRanges(database),
             leaders=PostgresLeaders(database),
             cursors=PostgresCursors(database),
+            timelines=PostgresTimelines(database),
             views=PostgresViews(database),
             workers=PostgresWorkers(database),
             objects=SizedObjects(PostgresObjects(database), object_storage(settings)),

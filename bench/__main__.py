@@ -16,7 +16,7 @@ from rich.console import Console
 from adapters.embedded import stack
 from bench.report import Report, table
 
-BENCHES = ("append", "migration", "latency", "rebuild", "memory", "appliers")
+BENCHES = ("append", "migration", "latency", "rebuild", "memory", "appliers", "poison")
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "benchmarks.md"
 PACKAGES = ("aiokafka", "asyncpg", "eventsourcing", "grpcio", "pyarrow", "qdrant-client")
 WIDTH = 110

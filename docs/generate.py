@@ -306,6 +306,27 @@ def _default(value: Mapping[str, Any]) -> str:
 # Events.
 
 
+_KAFKA = """\
+Attributes are headers with `ce_` in front. Besides those of the standard there are `ce_position`,
+`ce_streamversion`, `ce_hash` (of the event in the chain), `ce_timeline`, `ce_actor`,
+`ce_actorestablished`, `ce_reason`, `ce_correlationid` and `ce_causationid`. `ce_source` is
+`urn:migration-ledger:` and the id of the ledger.
+
+A message may come more than once. Those of one stream come in order. Remember the greatest position
+that you have handled in each partition, with its hash, and drop what is at or below it.
+
+`ce_timeline` grows when somebody has run `recover` after the ledger lost events. Everything is then
+published again from position 1, and events at a position that you know may be others. So:
+
+- drop messages with a lower `ce_timeline` than the greatest that you have seen;
+- when it grows, begin anew: forget the positions that you remembered. What you derived up to the
+  `position` of the event `timeline.started` with that `number` is still right; what came from later
+  positions never happened. If you cannot tell the one from the other, derive all of it again;
+- `ce_id` is the same whenever an event is published again. Two events of different timelines can
+  have the same `ce_id`; their `ce_hash` differ.
+"""
+
+
 def _events() -> str:
     parts = [
         "Every event that the ledger records, by the aggregate whose stream it is in. An event is "
@@ -317,6 +338,8 @@ def _events() -> str:
         "(event-hash.md). On Kafka it is a CloudEvent on `ledger.events`, with type "
         "`migration-ledger.` and the topic below, and its stream as key.\n",
         "No event carries a payload or a vector: they name objects by SHA-256.\n",
+        "## On Kafka\n",
+        _KAFKA,
     ]
     for aggregate in sorted(_aggregates(), key=lambda found: found.TOPIC):
         parts += [f"## {aggregate.TOPIC}\n", f"{_summary(aggregate)}\n"]

@@ -19,12 +19,13 @@ from domain.model.points import PointBatch
 from domain.model.recipes.recipe import CollectionDescription, SourceRow
 from domain.model.recorded import Answer, ChangeSetDraft, Command, Cursor, Heads, Recorded
 from domain.model.schema import CollectionSchema
+from domain.model.timeline import Finding, Standing, Timeline, Witness
 
 A = TypeVar("A", bound=LedgerAggregate)
 
 
 class Ledger(Protocol):
-    """The event store: the only truth."""
+    """The event store: the only truth. While it is halted it records nothing new."""
 
     async def append(self, command: Command) -> Answer:
         """Record a command's events.
@@ -32,6 +33,7 @@ class Ledger(Protocol):
         Raises:
             VersionConflict: a stream is at another version than the events expect.
             KeyReused: the key was used for other content.
+            Halted: work is halted, and the command is new.
         """
 
     async def record(
@@ -46,6 +48,7 @@ class Ledger(Protocol):
         Raises:
             VersionConflict: as in `append`, for `events`.
             KeyReused: the key was used for other content.
+            Halted: work is halted, and the command is new.
             Rejected: a generation does not exist, or was dropped or released.
         """
 
@@ -71,6 +74,19 @@ class Ledger(Protocol):
 
         Raises:
             Corrupt: the cursor is ahead of the ledger, or of another history.
+        """
+
+    async def standing(self) -> Standing:
+        """Which ledger this is, on which timeline, and whether work is halted."""
+
+    async def halt(self, findings: Sequence[Finding]) -> None:
+        """Halt all work until `recover`; findings are added to those that were made before."""
+
+    async def working(self) -> None:
+        """Check that work may go on.
+
+        Raises:
+            Halted: it may not.
         """
 
     async def wait(self, after: int, seconds: float) -> None:
@@ -151,6 +167,31 @@ class Lease:
     taken_over: bool
 
 
+@dataclass(frozen=True)
+class Recovered:
+    """What a recovery found in the collection of a generation, and did about it.
+
+    Attributes:
+        through: version up to which the store has every change now.
+        made: whether the collection was gone and was made again.
+        missing: points that the store lacked.
+        extra: points that the ledger does not have.
+        changed: points that had other content.
+        left: how many of these were left as they were.
+        lacking: how many could not be written, because their bodies are gone.
+        cause: which bodies; empty if none.
+    """
+
+    through: int
+    made: bool = False
+    missing: int = 0
+    extra: int = 0
+    changed: int = 0
+    left: int = 0
+    lacking: int = 0
+    cause: str = ""
+
+
 class Applications(Protocol):
     """Who applies which generation, and how far it is."""
 
@@ -172,10 +213,17 @@ class Applications(Protocol):
 
         None while another holder's lease runs, and for `grace` seconds (the deadline of a call to
         the store) after it ran out.
+
+        Raises:
+            Halted: work is halted.
         """
 
     async def renew(self, holder: str, ttl: float, generations: Sequence[UUID]) -> set[UUID]:
-        """Extend a holder's leases of these generations; returns those that it still holds."""
+        """Extend a holder's leases of these generations; returns those that it still holds.
+
+        Raises:
+            Halted: work is halted.
+        """
 
     async def release(self, holder: str) -> None:
         """Give all leases of a holder back, without a grace for the next one."""
@@ -191,6 +239,15 @@ class Applications(Protocol):
         self, lease: Lease, change: int, category: str, cause: str, context: Context
     ) -> None:
         """Record a change that the store refuses; halts the generation.
+
+        Raises:
+            Conflict: the lease was lost.
+        """
+
+    async def recovered(
+        self, lease: Lease, timeline: int, recovered: Recovered, context: Context
+    ) -> None:
+        """Record what a recovery did to a generation; one that lacks points halts.
 
         Raises:
             Conflict: the lease was lost.
@@ -235,7 +292,11 @@ class FlowRanges(Protocol):
         """Put the first ranges of a flow into the queue; again changes nothing."""
 
     async def claim(self, holder: str, ttl: float) -> RangeClaim | None:
-        """Claim a range that is free or whose lease ran out, or None."""
+        """Claim a range that is free or whose lease ran out, or None.
+
+        Raises:
+            Halted: work is halted.
+        """
 
     async def renew(self, claim: RangeClaim, holder: str, ttl: float) -> bool:
         """Extend the lease; False if another worker has it now."""
@@ -288,7 +349,8 @@ class Leaders(Protocol):
         """Check that nobody else leads meanwhile.
 
         Raises:
-            Conflict: another leader has a higher epoch.
+            Conflict: the latest leadership is another one.
+            Halted: work is halted.
         """
 
 
@@ -304,6 +366,19 @@ class Cursors(Protocol):
         Raises:
             Conflict: `leadership` is not the latest.
         """
+
+    async def reset(self, name: str) -> None:
+        """Move a cursor to the beginning, and end the leadership under which it was moved."""
+
+
+class Timelines(Protocol):
+    """The histories of the ledger: only a recovery changes which one is current."""
+
+    async def start(self, timeline: Timeline, context: Context) -> None:
+        """Record the start of a timeline and make it the current one; again changes nothing."""
+
+    async def finish(self, timeline: Timeline | None, context: Context) -> None:
+        """Let work go on, and record what the timeline decided if there is one."""
 
 
 Document = dict[str, Any]
@@ -360,6 +435,12 @@ class Views(Protocol):
 
     async def cursor(self, name: str) -> Cursor:
         """How far the live build has come; the beginning if there is none."""
+
+    async def builds(self) -> list[Build]:
+        """All builds of all read models."""
+
+    async def retire(self, build: Build) -> None:
+        """Let no projector go on with a build; if it is live, readers have it until another is."""
 
 
 @dataclass(frozen=True)
@@ -452,8 +533,15 @@ class VectorStore(Protocol):
             Rejected: it has a setting that we would lose.
         """
 
-    async def create(self, name: str, schema: CollectionSchema) -> None:
+    async def create(
+        self, name: str, schema: CollectionSchema, *, witness: Witness | None = None
+    ) -> None:
         """Make a collection with its indexes; again changes nothing.
+
+        Args:
+            name: physical name.
+            schema: of the collection.
+            witness: what a new collection says of the ledger from its first moment.
 
         Raises:
             Rejected: a collection of that name exists with other vectors.
@@ -461,6 +549,12 @@ class VectorStore(Protocol):
 
     async def drop(self, name: str) -> None:
         """Drop a collection; again changes nothing."""
+
+    async def read_witness(self, name: str) -> Witness | None:
+        """What a collection says of the ledger; None if it says nothing or does not exist."""
+
+    async def write_witness(self, name: str, witness: Witness | None) -> None:
+        """Let a collection say how far the ledger is in it, or nothing any more."""
 
     async def upsert(self, name: str, points: PointBatch) -> None:
         """Write full images of points; returns when they are visible and durable."""
@@ -527,6 +621,10 @@ class SourceTable(Protocol):
 class Stores(Protocol):
     """Vector stores and tables by the names of their connections."""
 
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the vector stores."""
+
     def store(self, name: str) -> VectorStore:
         """The vector store with this name.
 
@@ -566,3 +664,15 @@ class EventPublisher(Protocol):
 
     async def end_offsets(self) -> dict[tuple[str, int], int]:
         """How many messages were ever in each (topic, partition), of the topics that exist."""
+
+    def begin(self, standing: Standing) -> None:
+        """Say with every message from here on of which ledger and timeline it is."""
+
+    async def witnesses(self, ends: Mapping[tuple[str, int], int]) -> list[Witness]:
+        """What the last message of each partition of the events topic says.
+
+        Partitions whose end this publisher knows since `begin` are left out.
+
+        Args:
+            ends: as `end_offsets` answered.
+        """

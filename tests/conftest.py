@@ -64,6 +64,8 @@ async def empty_database(postgres_url: str) -> AsyncIterator[str]:
 async def ledger_database(postgres_url: str, ledger_template: str) -> AsyncIterator[str]:
     """The URL of a new database with an empty ledger."""
     async with _new_database(postgres_url, ledger_template) as url:
+        # The copy of a database is the same ledger, and the tests' ledgers share servers.
+        await _execute(url, "UPDATE migration_ledger.timeline SET ledger = gen_random_uuid()")
         yield url
 
 

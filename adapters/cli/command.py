@@ -20,7 +20,14 @@ from rich.console import Console
 from adapters.logs import log_to
 from adapters.settings import KNOWN, Settings, load_settings
 from domain.model.aggregate import Context
-from domain.model.errors import InvalidSpec, LedgerError, PlanStale, Rejected, Unavailable
+from domain.model.errors import (
+    Halted,
+    InvalidSpec,
+    LedgerError,
+    PlanStale,
+    Rejected,
+    Unavailable,
+)
 
 FAILED, MISUSED, UNREACHABLE = 1, 2, 3
 INTERRUPTED = 130
@@ -204,4 +211,5 @@ def _listed(error: LedgerError) -> tuple[str, ...]:
 def _status(error: LedgerError) -> int:
     if isinstance(error, Rejected):
         return MISUSED
-    return UNREACHABLE if isinstance(error, Unavailable) else FAILED
+    away = isinstance(error, Unavailable) and not isinstance(error, Halted)
+    return UNREACHABLE if away else FAILED

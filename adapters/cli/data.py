@@ -91,7 +91,7 @@ async def show_collection(cli: Cli, name: Name, *, store: Store = DEFAULT) -> No
         pairs(cli.console, {"vectors": vectors, "indexes": sorted(described.schema.indexes)})
     rows(
         cli.console,
-        ["number", "state", "points", "recorded", "applied", "aliases"],
+        ["number", "state", "points", "recorded", "applied", "halted_at", "aliases"],
         document["generations"],
     )
 

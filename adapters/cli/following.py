@@ -51,6 +51,7 @@ async def observe(service: Service, migration: UUID, after: int = 0) -> AsyncIte
     Raises:
         NotFound: there is no such migration.
         Unavailable: it should run, and no worker does.
+        Halted: it should run, and work is halted.
     """
     shown: dict[str, Any] | None = None
     quiet = 0.0
@@ -66,6 +67,7 @@ async def observe(service: Service, migration: UUID, after: int = 0) -> AsyncIte
             yield Observed(events, document, current.state)
         if current.state.settled and document is not None and document["state"] == current.state:
             return
+        await service.ledger.working()
         if quiet > SILENCE_SECONDS:
             reasons = waits(await service.workers.alive())
             if reasons and document is not None:

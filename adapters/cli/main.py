@@ -2,7 +2,7 @@
 
 import typer
 
-from adapters.cli import data, log, migrations, servers, views
+from adapters.cli import data, log, migrations, recover, servers, views
 from adapters.cli.command import register
 from adapters.cli.demo.story import demo
 
@@ -40,6 +40,7 @@ for group, name, function in (
     (app, "rollback", migrations.roll_back),
     (app, "verify", data.verify),
     (app, "search", data.search),
+    (app, "recover", recover.recover),
     (app, "worker", servers.worker),
     (migration, "list", migrations.list_migrations),
     (migration, "show", migrations.show),

@@ -12,7 +12,7 @@ from uuid import uuid4
 from adapters.bootstrap import Service, open_service
 from adapters.cli.complaints import Complaints
 from adapters.settings import Settings
-from domain.model.errors import Rejected, Unavailable
+from domain.model.errors import Halted, Rejected, Unavailable
 from domain.model.spec import nearest
 from domain.use_cases.apply_changes import Applier
 from domain.use_cases.project import project
@@ -28,6 +28,7 @@ DRAIN_SECONDS = 10.0
 LAST_SECONDS = 28
 """After SIGTERM: what is under way may take the first, and the process ends within the second."""
 RETRY_SECONDS = 0.5
+HALTED_SECONDS = 5.0
 WAIT_SECONDS = 1.0
 COMPLAINTS = Complaints()
 
@@ -134,7 +135,8 @@ async def _keep(service: Service, role: str, stop: asyncio.Event) -> None:
                 await ROLES[role](service, worker, stop)
             except Unavailable as error:
                 logger.warning("role_waits", extra={"role": role, "error": str(error)})
-                await _until(stop, RETRY_SECONDS)
+                halted = isinstance(error, Halted)
+                await _until(stop, HALTED_SECONDS if halted else RETRY_SECONDS)
             except asyncio.CancelledError:
                 logger.warning("drain_cut_short", extra={"role": role})
                 raise

@@ -79,6 +79,8 @@ async def doctor(cli: Cli) -> int:
     states += [*found["stores"].values(), *found["connections"].values()]
     if not all(state["reachable"] for state in states):
         return UNREACHABLE
+    if found["timeline"]["halted"]:
+        return FAILED
     return 0 if all(role["workers"] for role in found["roles"].values()) else FAILED
 
 
@@ -92,12 +94,14 @@ async def examine(settings: Settings) -> dict[str, Any]:
     found |= {
         "stores": {one.name: _state(one) for one in stores},
         "connections": {one.name: _state(one) for one in connections},
+        "timeline": {"ledger": None, "number": None, "halted": None},
         "roles": {role: {"workers": [], "lag": None} for role in ROLES},
         "halted": [],
     }
     if found["schema"]["reachable"]:
         with suppress(LedgerError, TimeoutError):
             async with asyncio.timeout(CHECK_SECONDS), open_service(settings) as service:
+                found["timeline"] = await _timeline(service)
                 found["roles"] = await _roles(service)
                 found["halted"] = [
                     {"physical": status.physical, "store": status.store, "at": status.halted_at}
@@ -139,6 +143,15 @@ def _without_password(url: str) -> str:
     scheme, _, rest = url.partition("://")
     user, at, host = rest.rpartition("@")
     return f"{scheme}://{user.split(':')[0]}{at}{host}"
+
+
+async def _timeline(service: Service) -> dict[str, Any]:
+    standing = await service.ledger.standing()
+    halted = None
+    if standing.halt is not None:
+        findings = [finding.to_json() for finding in standing.halt.findings]
+        halted = {"since": standing.halt.since, "findings": findings}
+    return {"ledger": standing.ledger, "number": standing.timeline, "halted": halted}
 
 
 async def _roles(service: Service) -> dict[str, Any]:
@@ -191,6 +204,8 @@ def show_examination(cli: Cli, found: dict[str, Any]) -> None:
         for role, state in found["roles"].items()
     ]
     rows(cli.console, ["role", "workers", "lag"], roles)
+    if halted := found["timeline"]["halted"]:
+        _show_halted(cli, halted)
     for role, state in found["roles"].items():
         for reason in dict.fromkeys(one["waits"] for one in state["workers"] if one["waits"]):
             cli.console.print(f"{role} waits: {reason}", markup=False, soft_wrap=True)
@@ -200,6 +215,13 @@ def show_examination(cli: Cli, found: dict[str, Any]) -> None:
             markup=False,
             soft_wrap=True,
         )
+
+
+def _show_halted(cli: Cli, halted: dict[str, Any]) -> None:
+    cli.console.print(f"[red]halted[/red] since {halted['since']:%Y-%m-%d %H:%M:%S} UTC:")
+    for finding in halted["findings"]:
+        cli.console.print(f"  {finding['says']}", markup=False, soft_wrap=True)
+    cli.console.print("  run `migration-ledger recover`", markup=False)
 
 
 async def worker(cli: Cli, *, roles: RolesOption = ALL_ROLES, check: CheckOption = False) -> int:

@@ -1,5 +1,6 @@
 """Routes for those who run the service: is it alive, is it ready, what can it do."""
 
+import asyncio
 import time
 from importlib.metadata import version
 from typing import Any, Literal
@@ -8,10 +9,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from adapters.bootstrap import DEFAULT
-from adapters.dependencies import check_dependencies, check_stores
+from adapters.dependencies import CHECK_SECONDS, check_dependencies, check_stores
 from adapters.http.asking import Configured, Connected
+from adapters.http.connecting import Connection
 from adapters.http.problems import NotReady, described
-from domain.model.errors import Unavailable
+from domain.model.errors import Halted, Unavailable
 from domain.model.migration import State
 from domain.model.plan import Phase, StepKind
 from domain.model.recipes import RECIPES
@@ -74,16 +76,29 @@ async def health() -> Health:
 
 @router.get("/ready", summary="Can it serve?", responses=described(503))
 async def ready(settings: Configured, connection: Connected) -> Ready:
-    """Asks database, schema, broker, default store and object storage; names those missing."""
+    """Asks database, schema, broker, default store and object storage; names those missing.
+
+    A service whose work is halted is not ready either: it names the ledger, and says why.
+    """
     checked = await check_dependencies(settings)
     missing = {one.name: one.failure for one in checked if one.failure is not None}
+    if not missing.keys() & {"database", "schema"}:
+        missing |= await _not_working(connection)
     if missing:
         raise NotReady(missing)
-    try:
-        _ = connection.service
-    except Unavailable as error:
-        raise NotReady({"service": str(error)}) from error
     return Ready(checked=[one.name for one in checked])
+
+
+async def _not_working(connection: Connection) -> dict[str, str]:
+    """Why the service cannot work although its database answers."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await connection.service.ledger.working()
+    except Halted as error:
+        return {"ledger": str(error)}
+    except (Unavailable, TimeoutError) as error:
+        return {"service": str(error) or f"no answer within {CHECK_SECONDS:g} s"}
+    return {}
 
 
 @router.get("/capabilities", summary="What can it do?")

@@ -14,6 +14,7 @@ from adapters.http.answers import OrjsonResponse
 from domain.model.errors import (
     Conflict,
     Corrupt,
+    Halted,
     InvalidSpec,
     KeyReused,
     LedgerError,
@@ -40,6 +41,7 @@ KINDS: tuple[tuple[type[LedgerError], HTTPStatus, str, str], ...] = (
     (PlanStale, HTTPStatus.CONFLICT, "plan-stale", "The world has changed since the plan"),
     (VersionConflict, HTTPStatus.CONFLICT, "version-conflict", "Somebody else was faster"),
     (Conflict, HTTPStatus.CONFLICT, "conflict", "Something else happened first"),
+    (Halted, HTTPStatus.SERVICE_UNAVAILABLE, "halted", "Work is halted until `recover`"),
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "A server does not answer"),
     (Corrupt, HTTPStatus.INTERNAL_SERVER_ERROR, "corrupt", "Something recorded is not as it was"),
 )

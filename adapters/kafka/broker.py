@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
+from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     BrokerNotAvailableError,
@@ -27,6 +28,7 @@ from aiokafka.protocol.admin import CreateTopicsRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.record.memory_records import MemoryRecords
 
 from adapters.kafka.closing import CLOSE_SECONDS
 from adapters.kafka.connecting import connecting, unusable
@@ -41,7 +43,8 @@ _READ_UNCOMMITTED = 0
 _FETCH_WAIT_MS = 50
 _FETCH_BYTES = 100
 _RETRY_SECONDS = 0.05
-_SETTLE_SECONDS = 2.0
+# Part of a call's deadline in which partitions may get leaders; after it we say which has none.
+_SETTLING = 0.4
 _NO_LEADER = -1
 # A partition has no leader for a moment when it is new, gone, or its leader is.
 _UNSETTLED = (LeaderNotAvailableError, NotLeaderForPartitionError, UnknownTopicOrPartitionError)
@@ -79,12 +82,12 @@ class Broker:
             async def missing() -> list[TopicSpec]:
                 return _missing(await _leaders(client, specs), specs)
 
-            if uncreated := await _settled(missing):
+            if uncreated := await self._settled(missing):
                 await self._create(client, uncreated)
-                while await _settled(missing):
+                while await self._settled(missing):
                     await asyncio.sleep(_RETRY_SECONDS)
                 # A partition is known a moment before its leader takes messages.
-                await _settled(lambda: _ends(client, specs))
+                await self._settled(lambda: _ends(client, specs))
 
     async def end_offsets(self, specs: Sequence[TopicSpec]) -> dict[tuple[str, int], int]:
         """The offset that the next message of each (topic, partition) gets.
@@ -96,7 +99,40 @@ class Broker:
             Unavailable: the broker did not answer in time.
         """
         async with self._asking("tell the ends of topics") as client:
-            return await _settled(lambda: _ends(client, specs))
+            return await self._settled(lambda: _ends(client, specs))
+
+    async def _settled(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The answer, asked for again as long as partitions are changing their leaders."""
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + self._deadline * _SETTLING
+        while True:
+            try:
+                return await ask()
+            except _UNSETTLED:
+                if clock() >= give_up_at:
+                    raise
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def last_headers(self, topic: str, partition: int, end: int) -> list[tuple[str, bytes]]:
+        """The headers of the last message before an offset; none if there is no message.
+
+        Raises:
+            Unavailable: the broker did not answer in time.
+        """
+        async with self._asking("tell the last message of a topic") as client:
+            leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
+            request = FetchRequest(
+                max_wait_time=_FETCH_WAIT_MS,
+                min_bytes=1,
+                # A broker answers with at least one whole batch, however large.
+                max_bytes=_FETCH_BYTES,
+                isolation_level=_READ_UNCOMMITTED,
+                topics=[(topic, [(partition, end - 1, _FETCH_BYTES)])],
+            )
+            response = await client.send(leader, request)
+            [(_, [(_, code, *_rest, records)])] = response.topics
+            _raise_for(code, topic, partition)
+            return _last_headers(records or b"", end)
 
     async def _create(self, client: Any, specs: Sequence[TopicSpec]) -> None:
         factor = self._settings.replication_factor
@@ -145,19 +181,6 @@ class Broker:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await client.close()
-
-
-async def _settled(ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer, asked for again as long as partitions are changing their leaders."""
-    clock = asyncio.get_running_loop().time
-    give_up_at = clock() + _SETTLE_SECONDS
-    while True:
-        try:
-            return await ask()
-        except _UNSETTLED:
-            if clock() >= give_up_at:
-                raise
-        await asyncio.sleep(_RETRY_SECONDS)
 
 
 async def _ends(client: Any, specs: Sequence[TopicSpec]) -> dict[tuple[str, int], int]:
@@ -244,6 +267,17 @@ async def _last_offsets(
             _raise_for(code, topic, partition)
             last[topic, partition] = offset
     return last
+
+
+def _last_headers(records: bytes, end: int) -> list[tuple[str, bytes]]:
+    """The headers of the last message before an offset, of the batches of a fetch."""
+    headers: list[tuple[str, bytes]] = []
+    batches = MemoryRecords(records)
+    while (batch := batches.next_batch()) is not None:
+        for record in batch:
+            if record.offset < end:
+                headers = list(record.headers)
+    return headers
 
 
 def _by_topic(

@@ -7,15 +7,19 @@ The value is the event's state as JSON; everything else is in headers
 |---|---|
 | ce_specversion | 1.0 |
 | ce_id | ``position/stream/version``: the same whenever the event is published again |
-| ce_source | the ledger, a URI reference |
+| ce_source | the ledger, a URI reference: ``urn:migration-ledger:`` and its id |
 | ce_type | ``migration-ledger.`` and the event's topic |
 | ce_time | when the database recorded it |
 | ce_subject | id of the stream |
 | ce_position | position in the ledger |
 | ce_streamversion | number in the stream |
 | ce_hash | hash of the event in the ledger's chain, hexadecimal |
+| ce_timeline | number of the timeline on which this was published |
 | ce_actor, ce_actorestablished | who, and how that is known |
 | ce_reason, ce_correlationid, ce_causationid | left out when empty, as the standard wants it |
+
+After a recovery everything is published again on the next timeline. Messages of a lower one are
+stale, and events at the same position may differ between timelines: their hashes tell.
 
 The type has no reverse domain name in front because the ledger belongs to no domain; who needs one
 tells ledgers apart by the source. The key is the id of the stream.
@@ -30,8 +34,10 @@ import orjson
 
 from domain.model.errors import Rejected
 from domain.model.recorded import Recorded
+from domain.model.timeline import Witness
 
 TYPE_PREFIX = "migration-ledger."
+SOURCE = "urn:migration-ledger"
 _NOT_STATE = frozenset({"originator_id", "originator_version", "originator_topic", "timestamp"})
 
 Headers = Sequence[tuple[str, bytes]]
@@ -80,12 +86,18 @@ class Change:
     delivery: Delivery | None = field(default=None, compare=False)
 
 
-def encode(recorded: Recorded, source: str) -> Message:
+def source_of(ledger: str) -> str:
+    """The URI reference of a ledger."""
+    return f"{SOURCE}:{ledger}"
+
+
+def encode(recorded: Recorded, source: str, timeline: int = 1) -> Message:
     """An event as a message.
 
     Args:
         recorded: the event.
         source: which ledger, as a URI reference.
+        timeline: number of the ledger's timeline.
     """
     stream = str(recorded.stream)
     context = recorded.context
@@ -100,6 +112,7 @@ def encode(recorded: Recorded, source: str) -> Message:
         "ce_position": str(recorded.position),
         "ce_streamversion": str(recorded.version),
         "ce_hash": recorded.hash.hex(),
+        "ce_timeline": str(timeline),
         "ce_actor": context.actor.id,
         "ce_actorestablished": context.actor.established,
         "ce_reason": context.reason,
@@ -136,3 +149,23 @@ def decode(message: Message, delivery: Delivery | None = None) -> Change:
     if not kind.startswith(TYPE_PREFIX):
         raise Rejected(f"a message of type {kind} is not an event of a ledger")
     return change
+
+
+def witness_of(where: str, headers: Headers) -> Witness | None:
+    """What a message says of its ledger; None if it is not an event of one.
+
+    Messages of former versions name neither ledger nor timeline; they are of the first one.
+    """
+    attributes = dict(headers)
+    try:
+        source = attributes["ce_source"].decode()
+        witness = Witness(
+            where=where,
+            position=int(attributes["ce_position"]),
+            hash=bytes.fromhex(attributes["ce_hash"].decode()).hex(),
+            timeline=int(attributes.get("ce_timeline", b"1")),
+            ledger=source.removeprefix(SOURCE).removeprefix(":"),
+        )
+    except (KeyError, ValueError):
+        return None
+    return witness if source.startswith(SOURCE) else None

@@ -9,13 +9,14 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from adapters.kafka.broker import Broker
-from adapters.kafka.closing import abandon_producer
-from adapters.kafka.cloud_events import Message, encode
+from adapters.kafka.closing import abandon_producer, send_once
+from adapters.kafka.cloud_events import SOURCE, Message, encode, source_of, witness_of
 from adapters.kafka.failures import translated
 from adapters.kafka.settings import KafkaSettings
 from adapters.kafka.topics import CHANGES, EVENTS, TOPICS, TopicSpec, partition_of
 from domain.model.errors import Unavailable
 from domain.model.recorded import Recorded
+from domain.model.timeline import Standing, Witness
 
 _CHANGES_PREFIX = "generation."
 _BATCH_BYTES = 512 * 1024  # half of what brokers accept
@@ -33,7 +34,7 @@ class Publisher:
 
     Args:
         settings: of the broker.
-        source: which ledger, as a URI reference.
+        source: which ledger, as a URI reference, until `begin` says it.
         deadline: seconds for a call.
     """
 
@@ -41,11 +42,12 @@ class Publisher:
         self,
         settings: KafkaSettings,
         *,
-        source: str = "urn:migration-ledger",
+        source: str = SOURCE,
         deadline: float = 10.0,
     ) -> None:
         self._settings = settings
         self._source = source
+        self._timeline = 1
         self._deadline = deadline
         self._broker = Broker(settings, deadline=deadline)
         self._producer: Any = None
@@ -80,6 +82,31 @@ class Publisher:
             self._acknowledged[spec, partition] = min(offset, ends.get((spec.name, partition), 0))
         return ends
 
+    def begin(self, standing: Standing) -> None:
+        """Say with every message from here on of which ledger and timeline it is."""
+        self._source, self._timeline = source_of(standing.ledger), standing.timeline
+        self._acknowledged.clear()
+
+    async def witnesses(self, ends: Mapping[tuple[str, int], int]) -> list[Witness]:
+        """What the last message of each partition of the events topic says.
+
+        Partitions that end with what this publisher wrote or looked at already are left out.
+
+        Raises:
+            Unavailable: the broker did not answer within the deadline.
+        """
+        found = []
+        for (topic, partition), end in ends.items():
+            lane = EVENTS, partition
+            if topic != EVENTS.name or not end or self._acknowledged.get(lane) == end:
+                continue
+            headers = await self._broker.last_headers(topic, partition, end)
+            witness = witness_of(f"topic {topic}[{partition}]", headers)
+            if witness is not None:
+                found.append(witness)
+            self._acknowledged[lane] = end
+        return found
+
     async def publish(self, batch: Sequence[Recorded]) -> None:
         """Publish events; returns when the broker has acknowledged all of them.
 
@@ -91,6 +118,10 @@ class Publisher:
                 async with asyncio.timeout(self._deadline):
                     lanes = await self._lanes(batch)
                     producer = await self._connected()
+                    if not self._settings.idempotent:
+                        # The embedded broker takes messages of topics that it has lost, so what
+                        # it has is asked before each batch.
+                        await producer.client.force_metadata_update()
                     while lanes:
                         await self._send(producer, lanes)
                         lanes = {lane: messages for lane, messages in lanes.items() if messages}
@@ -102,7 +133,7 @@ class Publisher:
         lanes: dict[Lane, deque[Message]] = defaultdict(deque)
         for start in range(0, len(batch), _ENCODED_AT_ONCE):
             for recorded in batch[start : start + _ENCODED_AT_ONCE]:
-                message = encode(recorded, self._source)
+                message = encode(recorded, self._source, self._timeline)
                 partition = partition_of(message.key, EVENTS.partitions)
                 lanes[EVENTS, partition].append(message)
                 if recorded.topic.startswith(_CHANGES_PREFIX):
@@ -121,6 +152,8 @@ class Publisher:
                 request_timeout_ms=int(self._deadline * 1000),
             )
             await self._producer.start()
+            if not self._settings.idempotent:
+                send_once(self._producer)
             # Learns of all topics that exist. Were they asked for by name, the broker would be
             # allowed to create them.
             await self._producer.client.force_metadata_update()

@@ -14,8 +14,9 @@ from adapters.postgres.mapper import plain_uuid
 from adapters.postgres.reports import LockedApplication, lock, move
 from adapters.postgres.wakeups import Wakeups
 from domain.model.aggregate import Context, LedgerAggregate
+from domain.model.errors import ObjectMissing
 from domain.model.generation import Application
-from domain.ports import GenerationStatus, Lease
+from domain.ports import GenerationStatus, Lease, Recovered
 
 _STATUS = """
 SELECT g.stream, g.collection, g.store, g.physical, g.number, g.recorded, a.applied, g.points,
@@ -39,7 +40,7 @@ _LAGGING = f"{_STATUS} WHERE g.recorded > a.applied AND a.halted_at IS NULL ORDE
 _ACQUIRE = """
 WITH before AS (
     SELECT generation, holder, released, lease_until FROM applications
-    WHERE generation = $1 FOR UPDATE
+    WHERE working() AND generation = $1 FOR UPDATE
 )
 UPDATE applications a SET
     epoch = CASE WHEN b.holder = $2 AND NOT b.released THEN a.epoch ELSE a.epoch + 1 END,
@@ -57,7 +58,7 @@ RETURNING a.epoch, a.applied, NOT b.released AND b.holder <> $2 AS taken_over
 _RENEW = """
 WITH held AS (
     SELECT generation FROM applications
-    WHERE holder = $1 AND NOT released AND generation = ANY($3::uuid[])
+    WHERE working() AND holder = $1 AND NOT released AND generation = ANY($3::uuid[])
     ORDER BY generation FOR UPDATE
 )
 UPDATE applications a SET lease_until = clock_timestamp() + make_interval(secs => $2)
@@ -149,6 +150,22 @@ class PostgresApplications:
             )
 
         await self._report(lease.generation, report, context, lease)
+
+    async def recovered(
+        self, lease: Lease, timeline: int, recovered: Recovered, context: Context
+    ) -> None:
+        """Record what a recovery did; a generation that lacks points halts in front of them."""
+        facts = {field: value for field, value in vars(recovered).items() if field != "cause"}
+        await self._report(
+            lease.generation,
+            lambda locked: locked.next(Application.StoreRecovered, timeline=timeline, **facts),
+            context,
+            lease,
+        )
+        if recovered.lacking:
+            await self.dead_letter(
+                lease, recovered.through + 1, ObjectMissing.__name__, recovered.cause, context
+            )
 
     async def retry(self, generation: UUID, context: Context) -> None:
         """Try the dead letter of a generation again."""

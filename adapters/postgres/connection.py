@@ -1,14 +1,14 @@
 """Connections to PostgreSQL, and the one place that turns its errors into ours."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 
-from domain.model.errors import DiskFull, LedgerError, Rejected, Unavailable
+from domain.model.errors import DiskFull, Halted, LedgerError, Rejected, Unavailable
 
 SCHEMA = "migration_ledger"
 
@@ -33,6 +33,7 @@ _SETTINGS = {
     "enable_seqscan": "off",
     "jit": "off",
 }
+_RECOVERING = {"migration_ledger.recovering": "on"}
 
 _LOST = (
     asyncpg.PostgresConnectionError,
@@ -47,7 +48,8 @@ _BUSY = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
+    # A lock, or a database that lets nobody in while it is being replaced.
+    asyncpg.ObjectNotInPrerequisiteStateError,
     OSError,
 )
 _NO_SCHEMA = (
@@ -56,6 +58,8 @@ _NO_SCHEMA = (
     asyncpg.UndefinedColumnError,
     asyncpg.InvalidSchemaNameError,
 )
+# What working() raises, see migrations/0005_timelines.sql.
+_HALTED = "MLH01"
 _NOT_LET_IN = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -93,11 +97,17 @@ def translated(where: str) -> Iterator[None]:
     except asyncpg.InsufficientPrivilegeError as error:
         raise Rejected(f"PostgreSQL at {where} refuses: {_said(error)}") from error
     except asyncpg.PostgresError as error:
-        raise LedgerError(f"PostgreSQL at {where}: {_said(error)}") from error
+        raise _refused(error, where) from error
     except asyncpg.InterfaceError as error:
         if isinstance(error, ValueError):  # wrong arguments: a defect, not a broken connection
             raise
         raise ConnectionLost(f"no connection to PostgreSQL at {where}: {_said(error)}") from error
+
+
+def _refused(error: asyncpg.PostgresError, where: str) -> LedgerError:
+    if error.sqlstate == _HALTED:
+        return Halted(_said(error))
+    return LedgerError(f"PostgreSQL at {where}: {_said(error)}")
 
 
 def _said(error: BaseException) -> str:
@@ -112,9 +122,10 @@ class Database:
         where: host, port and name of the database, for messages.
     """
 
-    def __init__(self, url: str, pool: Any) -> None:
+    def __init__(self, url: str, pool: Any, settings: Mapping[str, str]) -> None:
         self._url = url
         self._pool = pool
+        self._settings = settings
         self.where = where(url)
 
     @asynccontextmanager
@@ -170,13 +181,16 @@ class Database:
                 self._url,
                 timeout=_CONNECT_TIMEOUT,
                 command_timeout=_COMMAND_TIMEOUT,
-                server_settings={**_SETTINGS, "application_name": f"migration-ledger {purpose}"},
+                server_settings={
+                    **self._settings,
+                    "application_name": f"migration-ledger {purpose}",
+                },
             )
 
 
 @asynccontextmanager
 async def open_database(
-    url: str, *, min_size: int = 1, max_size: int = 8
+    url: str, *, min_size: int = 1, max_size: int = 8, recovering: bool = False
 ) -> AsyncIterator[Database]:
     """Connect to a database.
 
@@ -184,10 +198,12 @@ async def open_database(
         url: ``postgresql://user:password@host:port/database``.
         min_size: connections that are kept open.
         max_size: connections that are opened at most.
+        recovering: whether this is for a recovery, which goes on while work is halted.
 
     Raises:
         Unavailable: the server cannot be reached or does not let us in.
     """
+    settings = _SETTINGS | _RECOVERING if recovering else _SETTINGS
     with translated(where(url)):
         pool: Any = await asyncpg.create_pool(
             url,
@@ -195,11 +211,11 @@ async def open_database(
             max_size=max_size,
             timeout=_CONNECT_TIMEOUT,
             command_timeout=_COMMAND_TIMEOUT,
-            server_settings=_SETTINGS,
+            server_settings=settings,
             reset=_nothing_to_reset,
         )
     try:
-        yield Database(url, pool)
+        yield Database(url, pool, settings)
     except asyncio.CancelledError:
         pool.terminate()
         raise

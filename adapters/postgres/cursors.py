@@ -1,7 +1,7 @@
 """Durable cursors of readers of the ledger."""
 
 from adapters.postgres.connection import Database
-from adapters.postgres.leaders import refuse_older
+from adapters.postgres.leaders import refuse_other
 from domain.model.errors import Conflict
 from domain.model.recorded import Cursor
 from domain.ports import Leadership
@@ -20,6 +20,15 @@ ON CONFLICT (name) DO UPDATE SET position = excluded.position, hash = excluded.h
 WHERE excluded.position >= c.position OR excluded.position = 0
 RETURNING position
 """
+
+# Move to the beginning.
+_RESET = """
+INSERT INTO cursors (name, position, hash) VALUES ($1, $2, $3)
+ON CONFLICT (name) DO UPDATE SET position = excluded.position, hash = excluded.hash
+"""
+
+# Let what was led until now be led by nobody.
+_END_LEADERSHIP = "UPDATE leaders SET epoch = epoch + 1 WHERE name = $1"
 
 
 class PostgresCursors:
@@ -42,7 +51,14 @@ class PostgresCursors:
         """
         async with self._database.transaction() as connection:
             if leadership is not None:
-                refuse_older(leadership, await connection.fetchval(_EPOCH, leadership.name))
+                refuse_other(leadership, await connection.fetchval(_EPOCH, leadership.name))
             moved = await connection.fetchval(_ADVANCE, name, cursor.position, cursor.hash)
             if moved is None:
                 raise Conflict(f"cursor {name} is already beyond position {cursor.position}")
+
+    async def reset(self, name: str) -> None:
+        """Move a cursor to the beginning, and end the leadership under which it was moved."""
+        beginning = Cursor()
+        async with self._database.transaction() as connection:
+            await connection.execute(_END_LEADERSHIP, name)
+            await connection.execute(_RESET, name, beginning.position, beginning.hash)

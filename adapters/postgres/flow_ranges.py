@@ -26,7 +26,7 @@ FROM unnest($3::jsonb[]) WITH ORDINALITY AS u (request, ordinal)
 # Claim the range that has been free for longest, past those that others are just claiming.
 _CLAIM = """
 WITH free AS (
-    SELECT flow, number FROM flow_ranges WHERE free_at <= now()
+    SELECT flow, number FROM flow_ranges WHERE working() AND free_at <= now()
     ORDER BY free_at, number LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 UPDATE flow_ranges r SET

@@ -25,8 +25,8 @@ ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = leaders.epoch
 RETURNING epoch
 """
 
-# The latest epoch.
-_EPOCH = "SELECT epoch FROM leaders WHERE name = $1"
+# The latest epoch, while work goes on.
+_EPOCH = "SELECT epoch FROM leaders WHERE working() AND name = $1"
 
 
 class PostgresLeaders:
@@ -48,22 +48,25 @@ class PostgresLeaders:
                 yield Leadership(name, await connection.fetchval(_WON, name, holder))
 
     async def confirm(self, leadership: Leadership) -> None:
-        """Check that nobody else leads meanwhile.
+        """Check that nobody else leads meanwhile, and that work goes on.
 
         Raises:
-            Conflict: another leader has a higher epoch.
+            Conflict: the latest leadership is another one.
+            Halted: work is halted.
         """
         async with self._database.connection() as connection:
-            refuse_older(leadership, await connection.fetchval(_EPOCH, leadership.name))
+            refuse_other(leadership, await connection.fetchval(_EPOCH, leadership.name))
 
 
-def refuse_older(leadership: Leadership, epoch: int) -> None:
-    """Refuse a leadership that another one followed.
+def refuse_other(leadership: Leadership, epoch: int | None) -> None:
+    """Refuse a leadership that is not the latest.
+
+    In a database that was restored, the latest epoch may also be lower, or not be there.
 
     Raises:
-        Conflict: the epoch is higher.
+        Conflict: the epoch is another one.
     """
-    if epoch > leadership.epoch:
+    if epoch != leadership.epoch:
         raise Conflict(f"another process leads {leadership.name} now (epoch {epoch})")
 
 

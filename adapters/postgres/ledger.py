@@ -8,7 +8,7 @@ from uuid import UUID
 
 from eventsourcing.domain import AggregateEvent
 
-from adapters.postgres import reading
+from adapters.postgres import reading, timelines
 from adapters.postgres.appender import Appender
 from adapters.postgres.appending import (
     EncodedCommand,
@@ -26,6 +26,7 @@ from adapters.postgres.wakeups import Wakeups
 from domain.model.aggregate import Context, LedgerAggregate
 from domain.model.bodies import Manifest
 from domain.model.recorded import Answer, ChangeSetDraft, Command, Cursor, Heads, Recorded
+from domain.model.timeline import Finding, Standing
 
 A = TypeVar("A", bound=LedgerAggregate)
 T = TypeVar("T")
@@ -121,6 +122,18 @@ class PostgresLedger:
     async def verify_cursor(self, cursor: Cursor) -> None:
         """Check that the ledger has this event with this hash."""
         await reading.verify_cursor(self._database, cursor)
+
+    async def standing(self) -> Standing:
+        """Which ledger this is, on which timeline, and whether work is halted."""
+        return await timelines.standing(self._database)
+
+    async def halt(self, findings: Sequence[Finding]) -> None:
+        """Halt all work until `recover`."""
+        await timelines.halt(self._database, findings)
+
+    async def working(self) -> None:
+        """Check that work may go on."""
+        await timelines.working(self._database)
 
     async def wait(self, after: int, seconds: float) -> None:
         """Return when there is an event after the position, or after so many seconds."""

@@ -12,7 +12,7 @@ GRANT INSERT, UPDATE, DELETE ON
     migration_ledger.generations, migration_ledger.heads, migration_ledger.applications,
     migration_ledger.flows, migration_ledger.flow_ranges, migration_ledger.leaders,
     migration_ledger.cursors, migration_ledger.view_builds, migration_ledger.views,
-    migration_ledger.workers
+    migration_ledger.workers, migration_ledger.timeline
     TO :"role";
 GRANT INSERT ON migration_ledger.objects, migration_ledger.bodies TO :"role";
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA migration_ledger TO :"role";

@@ -76,6 +76,16 @@ ORDER BY key LIMIT $3
 # How far the live build has come.
 _CURSOR = "SELECT position, hash FROM view_builds WHERE name = $1 AND live"
 
+# All builds.
+_BUILDS = "SELECT name, number, live, position, hash FROM view_builds ORDER BY name, number"
+
+# A shape that no projection has: whoever opens the read model makes a new build beside this one.
+# At the beginning, because nobody can say any more how far it has come.
+_RETIRE = """
+UPDATE view_builds SET shape = 0, position = 0, hash = decode(repeat('00', 32), 'hex')
+WHERE number = $1
+"""
+
 
 class PostgresViews:
     """Implements `domain.ports.Views`."""
@@ -170,6 +180,16 @@ class PostgresViews:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(_CURSOR, name)
         return Cursor() if row is None else Cursor(row["position"], row["hash"])
+
+    async def builds(self) -> list[Build]:
+        """All builds of all read models."""
+        async with self._database.connection() as connection:
+            return [_build(row["name"], row) for row in await connection.fetch(_BUILDS)]
+
+    async def retire(self, build: Build) -> None:
+        """Let no projector go on with a build; if it is live, readers have it until another is."""
+        async with self._database.connection() as connection:
+            await connection.execute(_RETIRE, build.number)
 
 
 def _build(name: str, row: Any) -> Build:

@@ -5,10 +5,16 @@ A notification saves waiting for the next poll; nothing is missed without it.
 
 import asyncio
 import logging
+import os
+import socket
 from contextlib import suppress
+from typing import Any
 
+from adapters.postgres import timelines
 from adapters.postgres.connection import Database
 from domain.model.errors import LedgerError
+from domain.model.recorded import Cursor
+from domain.model.timeline import Finding, Witness, contradicted
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +26,11 @@ _PAUSE = 0.005  # seconds between notifications, which cost as much as an append
 # crash anyway, so nothing waits until this transaction is on disk.
 _NOTIFY = f"SELECT set_config('synchronous_commit', 'off', true), pg_notify('{_CHANNEL}', $1)"
 
-# The position of the last event.
-_TIP = "SELECT position FROM tip"
+# The last event.
+_TIP = "SELECT position, hash FROM tip"
+
+# The hash of one event.
+_HASH = "SELECT hash FROM events WHERE position = $1"
 
 
 class Wakeups:
@@ -36,6 +45,8 @@ class Wakeups:
         self._database = database
         self._poll = poll
         self._position = 0
+        self._seen = Cursor()
+        self._listening = False
         self._changed = asyncio.Event()
         self._unannounced = asyncio.Event()
         self._listen = asyncio.Event()
@@ -87,12 +98,35 @@ class Wakeups:
         """Listen until the connection ends."""
         async with self._database.session("listener") as connection:
             ended = asyncio.Event()
-            connection.add_termination_listener(lambda _: ended.set())
+
+            def end(_connection: object) -> None:
+                self._listening = False
+                ended.set()
+
+            connection.add_termination_listener(end)
             await connection.add_listener(_CHANNEL, self._heard)
-            # The server behind a new connection may be an older backup: begin anew.
-            self._position = await connection.fetchval(_TIP)
+            await self._begin_anew(connection)
+            self._listening = not ended.is_set()
             self._wake()
             await ended.wait()
+
+    async def _begin_anew(self, connection: Any) -> None:
+        """The server behind a new connection may be an older backup: then all work halts."""
+        position, seen = self._position, self._seen  # before the tip, which may grow meanwhile
+        row = await connection.fetchrow(_TIP)
+        head = Cursor(row["position"], row["hash"])
+        known = not seen.position or await connection.fetchval(_HASH, seen.position) == seen.hash
+        if not known or position > head.position:
+            await self._halt(seen if position <= seen.position else Cursor(position, b""), head)
+        self._position, self._seen = head.position, head
+
+    async def _halt(self, seen: Cursor, head: Cursor) -> None:
+        standing = await timelines.standing(self._database)
+        witness = Witness.of(f"process {os.getpid()} on {socket.gethostname()}", seen)
+        says = contradicted(witness, standing, head, known=False) or ""
+        finding = Finding(witness.where, seen.position, witness.hash, standing.timeline, says)
+        logger.error("older_history", extra={"finding": says})
+        await timelines.halt(self._database, [finding])
 
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
         self._advance(int(payload))
@@ -108,5 +142,9 @@ class Wakeups:
 
     async def _tip(self) -> int:
         async with self._database.connection() as connection:
-            position: int = await connection.fetchval(_TIP)
-            return position
+            row = await connection.fetchrow(_TIP)
+        position: int = row["position"]
+        # Without the listener this may be another server, which it will look at when it connects.
+        if self._listening:
+            self._seen = Cursor(position, row["hash"])
+        return position

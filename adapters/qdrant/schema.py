@@ -14,6 +14,7 @@ from qdrant_client import grpc as qdrant
 from adapters.qdrant.encoding import Column
 from adapters.qdrant.messages import fill, refuse_unknown, to_json
 from adapters.qdrant.payload import fill_value, plain
+from adapters.qdrant.witness import KEY
 from domain.model.errors import Rejected
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 
@@ -169,8 +170,9 @@ def _settings(config: qdrant.CollectionConfig) -> dict[str, Any]:
     params.ClearField("vectors_config")
     params.ClearField("sparse_vectors_config")
     settings |= to_json(params, "params")
-    if config.metadata:
-        settings["metadata"] = {key: plain(config.metadata[key]) for key in sorted(config.metadata)}
+    metadata = {k: plain(config.metadata[k]) for k in sorted(config.metadata) if k != KEY}
+    if metadata:
+        settings["metadata"] = metadata
     return settings
 
 

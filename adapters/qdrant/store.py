@@ -37,10 +37,12 @@ from adapters.qdrant.sizes import (
     runs,
     spans,
 )
+from adapters.qdrant.witness import fill_witness, witness_in
 from domain.model.errors import NotFound, Rejected, SchemaMismatch
 from domain.model.points import PointBatch, encode_dense
 from domain.model.recipes.recipe import CollectionDescription
 from domain.model.schema import CollectionSchema
+from domain.model.timeline import Witness
 from domain.ports import Hit
 
 
@@ -132,7 +134,9 @@ class QdrantStore:
         except Rejected as exc:
             raise Rejected(f"collection {name!r} cannot be carried: {exc}") from exc
 
-    async def create(self, name: str, schema: CollectionSchema) -> None:
+    async def create(
+        self, name: str, schema: CollectionSchema, *, witness: Witness | None = None
+    ) -> None:
         """Make a collection with its indexes; again changes nothing.
 
         Raises:
@@ -140,6 +144,8 @@ class QdrantStore:
             Rejected: a setting or an index that Qdrant does not have.
         """
         request, update = create_request(name, schema), update_request(name, schema)
+        if witness is not None:
+            fill_witness(request.metadata, witness)
         if name not in await self.collections():
             try:
                 await self._calls.send(
@@ -181,6 +187,22 @@ class QdrantStore:
             )
         except NotFound:
             return
+
+    async def read_witness(self, name: str) -> Witness | None:
+        """What a collection says of the ledger; None if it says nothing or does not exist."""
+        try:
+            info = await self._info(name)
+        except NotFound:
+            return None
+        return witness_in(name, info.config.metadata)
+
+    async def write_witness(self, name: str, witness: Witness | None) -> None:
+        """Let a collection say how far the ledger is in it, or nothing any more."""
+        request = qdrant.UpdateCollection(collection_name=name)
+        fill_witness(request.metadata, witness)
+        await self._calls.send(
+            self._collections.Update, request, what=f"updating the metadata of {name!r}"
+        )
 
     async def upsert(self, name: str, points: PointBatch) -> None:
         """Write full images of points; returns when they are visible and durable.

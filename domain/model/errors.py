@@ -24,6 +24,10 @@ class Unavailable(LedgerError):
     """A server did not answer. Retrying later may help."""
 
 
+class Halted(Unavailable):
+    """Work is halted until somebody runs `recover`: other things have seen another history."""
+
+
 class DiskFull(Unavailable):
     """A server has no room left. Work waits, and goes on when somebody has made room.
 

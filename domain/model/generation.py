@@ -235,12 +235,43 @@ class Application(LedgerAggregate):
             aggregate.applied = self.change
             aggregate.skipped.append(self.change)
 
+    class StoreRecovered(LedgerAggregate.Event):
+        """A recovery compared the collection with the ledger, point by point, and put it right.
+
+        Attributes:
+            through: version of the generation's stream up to which the store has every change.
+            timeline: number of the ledger's timeline.
+            made: whether the collection was gone and was made again.
+            missing: points that the store lacked.
+            extra: points that the ledger does not have.
+            changed: points that had other content.
+            left: how many of these were left as they were, because the points belong to others.
+            lacking: how many could not be written, because their bodies are gone.
+        """
+
+        TOPIC = "application.store-recovered"
+        through: int
+        timeline: int
+        made: bool
+        missing: int
+        extra: int
+        changed: int
+        left: int
+        lacking: int
+
+        def apply(self, aggregate: "Application") -> None:
+            aggregate.applied = self.through
+            aggregate.lacking = self.lacking
+            if self.lacking or (aggregate.halted_at or 0) <= self.through:
+                aggregate.halted_at = None
+
     def __init__(self, generation: str, physical: str) -> None:
         self.generation = generation
         self.physical = physical
         self.applied = 0
         self.halted_at: int | None = None
         self.skipped: list[int] = []
+        self.lacking = 0
         self.category = ""
         self.cause = ""
 

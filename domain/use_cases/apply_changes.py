@@ -16,8 +16,8 @@ from domain.model.aggregate import Actor, Context
 from domain.model.errors import (
     Conflict,
     Corrupt,
+    Halted,
     LedgerError,
-    NotFound,
     Rejected,
     Throttled,
     Unavailable,
@@ -28,6 +28,7 @@ from domain.ports import LEASE_ENDS, GenerationStatus, Lease
 from domain.use_cases.bodies import BodyCache
 from domain.use_cases.change_effects import WINDOW, Effects
 from domain.use_cases.dead_letters import follow_decisions
+from domain.use_cases.histories import refuse_newer_collection
 from domain.use_cases.resumed_writes import Begun
 from domain.use_cases.tools import Tools
 
@@ -92,25 +93,23 @@ class Applier(Generic[D]):
             renewing = group.create_task(self._renew())
             polling = group.create_task(self._poll(group))
             deciding = group.create_task(follow_decisions(self._tools.ledger, self._decided))
+            witnessing = group.create_task(self._effects.witnesses.run())
             while not stop.is_set():
                 for change in await self._deliveries.fetch():
                     self._lane(change.stream, group).deliver(change)
             polling.cancel()
             deciding.cancel()
+            witnessing.cancel()
             # A call that is cancelled may reach the store late, and a lease that is given back has
             # no grace: so what is under way is finished.
             for lane in self._lanes.values():
                 lane.close()
             for lane in self._lanes.values():
                 await lane.task
+            await self._effects.witnesses.finish()
             renewing.cancel()
         if not any(lane.suspect for lane in self._lanes.values()):
             await self._tools.applications.release(self._holder)
-
-    @property
-    def lanes(self) -> int:
-        """How many generations it works on."""
-        return len(self._lanes)
 
     def _lane(self, generation: UUID, group: asyncio.TaskGroup) -> "_Lane[D]":
         lane = self._lanes.get(generation)
@@ -130,6 +129,8 @@ class Applier(Generic[D]):
             until = _until()
             try:
                 held = await self._tools.applications.renew(self._holder, LEASE_SECONDS, kept)
+            except Halted:
+                held = set()
             except LedgerError as error:
                 logger.warning("lease_renewal_failed", extra={"error": str(error)})
                 held = set()
@@ -250,6 +251,8 @@ class _Lane(Generic[D]):
                 logger.warning(
                     "lane_waits", extra={"generation": str(self._generation), "error": str(error)}
                 )
+                if isinstance(error, Halted):
+                    self._lease = None  # nothing is written before it can be taken again
                 await self._pause(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 self._something.set()
@@ -262,15 +265,16 @@ class _Lane(Generic[D]):
     async def _catch_up(self) -> None:
         while not self._closed.is_set():
             status = await self._tools.applications.status(self._generation)
-            if status is None:
-                raise NotFound(f"there is no generation {self._generation}")
+            if status is None:  # of another ledger, or of a history that is over
+                self._acknowledge_all()
+                return
             self._acknowledge(status)
             await self._settle(status)
             if status.halted_at is not None or status.applied >= status.recorded:
                 return
             lease = self._lease
             if lease is None:
-                await self._take_lease()
+                await self._take_lease(status)
                 continue  # the former holder may have applied more meanwhile
             if self.unverified and not await self._verified(lease, status):
                 return
@@ -323,19 +327,27 @@ class _Lane(Generic[D]):
         finally:
             self._effect = None
 
+    def _acknowledge_all(self) -> None:
+        for change in self._delivered:
+            self._complete(change)
+        self._delivered = []
+
     def _acknowledge(self, status: GenerationStatus) -> None:
-        """Tell the broker about changes that the store has, or that halt in the ledger."""
+        """Tell the broker about changes that the store has, or that halt in the ledger.
+
+        The ledger has every change before the broker: what it lacks is of a history that is over.
+        """
         limit = status.recorded if status.halted_at is not None else status.applied
         waiting = []
         for change in self._delivered:
-            if change.version <= limit:
+            if change.version <= limit or change.version > status.recorded:
                 self._complete(change)
             else:
                 waiting.append(change)
         self._delivered = waiting
 
-    async def _take_lease(self) -> None:
-        """Wait for the lease, or until the lane is closed."""
+    async def _take_lease(self, status: GenerationStatus) -> None:
+        """Wait for the lease, or until the lane is closed; then see whose history is there."""
         while self._lease is None and not self._closed.is_set():
             self._until = _until()
             lease = await self._tools.applications.acquire(
@@ -344,8 +356,9 @@ class _Lane(Generic[D]):
             if lease is None:
                 await self._pause(ACQUIRE_SECONDS)
             else:
-                self._lease = lease
                 self.unverified = self.unverified or lease.taken_over
+                await refuse_newer_collection(self._tools.ledger, self._tools.stores, status)
+                self._lease = lease
 
     async def _apply_window(self, lease: Lease, status: GenerationStatus) -> bool:
         """Apply the next events, until the lease is lost; False if one became a dead letter."""

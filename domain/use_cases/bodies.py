@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 
 from domain.model.bodies import decode_body
 from domain.model.points import PointBatch
@@ -37,6 +38,16 @@ class BodyCache:
         finally:
             if not lock.locked():
                 self._locks.pop(address, None)
+
+    async def points(self, wanted: Mapping[str, Sequence[int]]) -> PointBatch:
+        """The points at these rows of these bodies.
+
+        Raises:
+            Corrupt: an object is missing, or not what its address says.
+        """
+        return PointBatch.concatenate(
+            [(await self.get(address)).take(rows) for address, rows in wanted.items()]
+        )
 
     def _keep(self, address: str, body: PointBatch, size: int) -> None:
         self._bodies[address] = body, size

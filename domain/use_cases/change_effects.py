@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from domain.model.bodies import Manifest
@@ -16,6 +17,7 @@ from domain.use_cases.bodies import BodyCache
 from domain.use_cases.concurrently import concurrently
 from domain.use_cases.resumed_writes import ResumedWrites
 from domain.use_cases.tools import Tools
+from domain.use_cases.witnesses import Witnesses
 
 POINTS_AT_ONCE = 2000
 WRITES_AT_ONCE = 6
@@ -31,12 +33,17 @@ POINTS_VERIFIED = 500
 
 
 class Effects:
-    """Applies changes; applying one again changes nothing."""
+    """Applies changes; applying one again changes nothing.
+
+    Attributes:
+        witnesses: is told of every collection that changes.
+    """
 
     def __init__(self, tools: Tools, bodies: BodyCache) -> None:
         self._tools = tools
         self._bodies = bodies
         self._writing = asyncio.Semaphore(WRITES_AT_ONCE)
+        self.witnesses = Witnesses(tools.ledger, tools.stores)
 
     def batches(self, events: Sequence[Recorded]) -> Iterator[list[Recorded]]:
         """Runs of events that one effect covers: small change sets together, others alone."""
@@ -70,6 +77,10 @@ class Effects:
         """
         store = self._tools.stores.store(store_name)
         event = batch[0].event
+        if isinstance(event, Generation.Dropped | Generation.Released):
+            self.witnesses.gone(batch[0].stream)
+        else:
+            self.witnesses.changed(store_name, physical, batch[-1])
         if isinstance(event, Generation.ChangeSetRecorded):
             if event.captured:
                 return 0
@@ -83,6 +94,9 @@ class Effects:
             await _remove_alias(store, physical, event)
         elif isinstance(event, Generation.Dropped) and await self._is_ours(batch[0].stream):
             await store.drop(physical)
+        elif isinstance(event, Generation.Released):
+            with suppress(NotFound):
+                await store.write_witness(physical, None)
         return 0
 
     async def _is_ours(self, generation: UUID) -> bool:

@@ -8,15 +8,15 @@ from typing import Protocol
 
 from domain.model.errors import Conflict, LedgerError
 from domain.model.recorded import Cursor, Recorded
+from domain.model.timeline import Witness
 from domain.ports import Build, Document, Leaders, Ledger, Views
 from domain.use_cases.concurrently import side_by_side
+from domain.use_cases.histories import refuse_other_history
 
 logger = logging.getLogger("migration_ledger.projector")
 
 BATCH = 2000
 Documents = dict[str, Document | None]
-Step = tuple[Sequence[Recorded], list[Documents]]
-"""Events, and what the documents of each read model are after them."""
 
 
 class Projection(Protocol):
@@ -44,7 +44,7 @@ async def project(
     """Apply events to all read models until told to stop, as the only projector.
 
     Raises:
-        Corrupt: a build has seen another history than the ledger's.
+        Halted: a build has seen another history than the ledger's.
     """
     while not stop.is_set():
         try:
@@ -58,8 +58,7 @@ async def _project_all(
     ledger: Ledger, views: Views, projections: Sequence[Projection], stop: asyncio.Event
 ) -> None:
     builds = {p.name: await views.open(p.name, p.shape) for p in projections}
-    for build in builds.values():
-        await ledger.verify_cursor(build.cursor)
+    await refuse_other_history(ledger, map(witness_of, builds.values()))
     pause = 0.2
     while not stop.is_set():
         try:
@@ -73,6 +72,11 @@ async def _project_all(
             logger.warning("projector_waits", extra={"error": str(error)})
             await asyncio.sleep(pause)
             pause = min(2 * pause, 5.0)
+
+
+def witness_of(build: Build) -> Witness:
+    """How far the ledger had come when a build was last moved on."""
+    return Witness.of(f"build {build.number} of read model {build.name}", build.cursor)
 
 
 async def _advance_all(
@@ -104,7 +108,9 @@ async def _apply(
 ) -> Build:
     if not events:
         return build if build.live else await views.publish(build)
-    documents = await _documents(views, projection, build, events, {})
+    keyed = _keyed(projection, events)
+    documents: Documents = dict(await views.load(build, sorted({key for key, _ in keyed})))
+    _change(projection, documents, keyed)
     return await views.store(build, documents, _end(events))
 
 
@@ -113,45 +119,77 @@ async def rebuild(ledger: Ledger, views: Views, *projections: Projection) -> lis
 
     The ledger is read once for all of them, and while a batch is stored the next one is applied.
     """
-    builds = [await views.rebuild(p.name, p.shape) for p in projections]
+    models = [_NewModel(views, p, await views.rebuild(p.name, p.shape)) for p in projections]
 
-    async def read_and_apply(after: int, stored: Sequence[Documents]) -> Step:
+    async def read_and_apply(after: int) -> Sequence[Recorded]:
         events = await ledger.read(after, BATCH)
-        return events, [
-            await _documents(views, projection, build, events, written)
-            for projection, build, written in zip(projections, builds, stored, strict=True)
-        ]
+        for model in models:
+            await model.apply(events)
+        return events
 
-    async def store(step: Step) -> list[Build]:
-        events, documents = step
-        return [
-            await views.store(build, written, _end(events))
-            for build, written in zip(builds, documents, strict=True)
-        ]
+    async def store(events: Sequence[Recorded]) -> None:
+        for model in models:
+            await model.store(_end(events))
 
-    step = await read_and_apply(0, [{} for _ in projections])
-    while step[0]:
-        following = read_and_apply(step[0][-1].position, step[1])
-        builds, step = await side_by_side(store(step), following)
-    return [await views.publish(build) for build in builds]
+    events = await read_and_apply(0)
+    while events:
+        for model in models:
+            model.turn()
+        following = read_and_apply(events[-1].position)
+        _, events = await side_by_side(store(events), following)
+    return [await views.publish(model.build) for model in models]
 
 
-async def _documents(
-    views: Views,
-    projection: Projection,
-    build: Build,
-    events: Sequence[Recorded],
-    written: Documents,
-) -> Documents:
-    """What documents are after events; `written` are on their way into the build, and stay."""
-    keyed = [(projection.key(recorded), recorded) for recorded in events]
-    keys = {key for key, _ in keyed if key is not None}
-    documents: Documents = {key: deepcopy(written[key]) for key in keys & written.keys()}
-    documents |= await views.load(build, sorted(keys - documents.keys()))
+class _NewModel:
+    """A read model that is built from nothing.
+
+    Attributes:
+        build: as it was last stored.
+    """
+
+    def __init__(self, views: Views, projection: Projection, build: Build) -> None:
+        self._views = views
+        self._projection = projection
+        self._storing: Documents = {}
+        self._applied: Documents = {}
+        self._last_key = ""
+        self.build = build
+
+    async def apply(self, events: Sequence[Recorded]) -> None:
+        """Find out what documents are after events, while those before are being stored."""
+        keyed = _keyed(self._projection, events)
+        keys = {key for key, _ in keyed}
+        # What is being stored stays as it is: a crash must leave what the cursor says.
+        documents = {key: deepcopy(self._storing[key]) for key in keys & self._storing.keys()}
+        # No document has a key beyond the last one, so that new ones need not be looked for.
+        known = sorted(key for key in keys - documents.keys() if key <= self._last_key)
+        if known:
+            documents |= await self._views.load(self.build, known)
+        _change(self._projection, documents, keyed)
+        self._applied = documents
+        self._last_key = max([self._last_key, *keys])
+
+    def turn(self) -> None:
+        """What was applied is to be stored now."""
+        self._storing, self._applied = self._applied, {}
+
+    async def store(self, cursor: Cursor) -> None:
+        """Store what is to be stored."""
+        self.build = await self._views.store(self.build, self._storing, cursor)
+
+
+def _keyed(projection: Projection, events: Sequence[Recorded]) -> list[tuple[str, Recorded]]:
+    """Events that concern a read model, with the document of each."""
+    keyed = ((projection.key(recorded), recorded) for recorded in events)
+    return [(key, recorded) for key, recorded in keyed if key is not None]
+
+
+def _change(
+    projection: Projection, documents: Documents, keyed: Sequence[tuple[str, Recorded]]
+) -> None:
+    """Apply events to documents."""
     for key, recorded in keyed:
-        if key is not None:
-            documents[key] = projection.apply(documents.get(key), recorded)
-    return documents
+        documents[key] = projection.apply(documents.get(key), recorded)
 
 
 def _end(events: Sequence[Recorded]) -> Cursor:

@@ -7,6 +7,7 @@ import random
 
 from domain.model.errors import Conflict, LedgerError, Unavailable
 from domain.model.recorded import Cursor, Recorded
+from domain.model.timeline import Standing, Witness
 from domain.ports import (
     CHANGES_TOPIC,
     EVENTS_TOPIC,
@@ -16,6 +17,7 @@ from domain.ports import (
     Leadership,
     Ledger,
 )
+from domain.use_cases.histories import of_another_ledger, refuse_other_history
 
 CURSOR = "relay"
 BATCH_SIZE = 1000
@@ -26,6 +28,23 @@ LONGEST_DELAY_SECONDS = 5.0
 
 _LOG = logging.getLogger("migration_ledger.relay")
 _RANDOM = random.SystemRandom()
+
+
+class TopicTaken(Unavailable):
+    """A topic has messages of another ledger; both of them could not tell what is lost.
+
+    Attributes:
+        where: the topic.
+        ledger: id of the other ledger.
+    """
+
+    def __init__(self, where: str, ledger: str) -> None:
+        super().__init__(
+            f"{where} has messages of another ledger, {ledger}. Give each ledger a broker of its "
+            "own, or delete the topics: they are filled again"
+        )
+        self.where = where
+        self.ledger = ledger
 
 
 async def relay(
@@ -39,7 +58,8 @@ async def relay(
     """Publish events as long as this process leads, until told to stop.
 
     The cursor moves only over what the broker has acknowledged. A broker that has lost messages
-    gets all events again. While a server is away, or another process leads, it waits.
+    gets all events again. While a server is away, another process leads, or work is halted, it
+    waits. It halts all work when the topics have seen another history than the ledger's.
 
     Args:
         ledger: what to publish.
@@ -50,7 +70,6 @@ async def relay(
         stop: ends it, after the batch at hand or within `DRAIN_SECONDS`.
 
     Raises:
-        Corrupt: the cursor is not of this ledger; nothing was published.
         Rejected: the topics are not as they must be.
     """
     work = _Relay(ledger, cursors, leaders, publisher, holder)
@@ -112,14 +131,16 @@ class _Relay:
 
     async def _publish_all(self, leadership: Leadership, group: asyncio.TaskGroup) -> None:
         """Publish whatever comes; ends by an error only."""
+        standing = await self._ledger.standing()
         cursor = await self._cursors.get(CURSOR)
-        await self._ledger.verify_cursor(cursor)
+        await refuse_other_history(self._ledger, [Witness.of(f"cursor {CURSOR}", cursor)])
+        self._publisher.begin(standing)
         _LOG.info("leading", extra={"holder": self._holder, "position": cursor.position})
         clock = asyncio.get_running_loop().time
         check_at = clock()
         while True:
             if clock() >= check_at:
-                cursor = await self._check_broker(cursor, leadership)
+                cursor = await self._check_broker(cursor, leadership, standing)
                 check_at = clock() + CHECK_SECONDS
             batch = await self._next(cursor)
             if not batch:
@@ -150,7 +171,9 @@ class _Relay:
         except LedgerError:
             return []  # reading it again tells
 
-    async def _check_broker(self, cursor: Cursor, leadership: Leadership) -> Cursor:
+    async def _check_broker(
+        self, cursor: Cursor, leadership: Leadership, standing: Standing
+    ) -> Cursor:
         """Notice what the broker has lost, and start from the beginning then.
 
         Every event up to the cursor is a message of the events topic, so it cannot have fewer; and
@@ -158,6 +181,8 @@ class _Relay:
         between, their absence would no longer tell.
         """
         ends = await self._publisher.end_offsets()
+        await self._compare(ends, standing)
+        await self._leaders.confirm(leadership)
         messages = sum(end for (topic, _), end in ends.items() if topic == EVENTS_TOPIC)
         has_changes = any(topic == CHANGES_TOPIC for topic, _ in ends)
         shorter = any(ends.get(partition, 0) < end for partition, end in self._ends.items())
@@ -171,6 +196,19 @@ class _Relay:
             await self._cursors.advance(CURSOR, cursor, leadership)
         await self._publisher.ensure_topics()
         return cursor
+
+    async def _compare(self, ends: dict[tuple[str, int], int], standing: Standing) -> None:
+        """Look at what others have published.
+
+        Raises:
+            TopicTaken: they published another ledger.
+            Halted: they published another history of this one.
+        """
+        witnesses = await self._publisher.witnesses(ends)
+        for witness in witnesses:
+            if of_another_ledger(witness, standing):
+                raise TopicTaken(witness.where, witness.ledger)
+        await refuse_other_history(self._ledger, witnesses)
 
     def _failed(self, exc: Unavailable) -> None:
         if not self._failures:

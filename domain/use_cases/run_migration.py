@@ -12,6 +12,7 @@ from domain.model.errors import Conflict, KeyReused, LedgerError, Unavailable, V
 from domain.model.migration import Migration, State
 from domain.model.plan import Step, StepKind
 from domain.ports import Leaders, Ledger
+from domain.use_cases.histories import refuse_newer_stores
 from domain.use_cases.steps import EXECUTORS
 from domain.use_cases.steps.create import refuse_later_writes
 from domain.use_cases.steps.step_run import BACK, FORWARD, StepRun
@@ -83,6 +84,7 @@ async def _context(ledger: Ledger, migration: Migration) -> Context:
 async def _run_step(
     tools: Tools, migration: Migration, step: Step, context: Context, changed: asyncio.Event
 ) -> None:
+    await tools.ledger.working()  # a step that began before records nothing when it goes on
     forward = migration.state is State.RUNNING
     if forward:
         migration.start_step(step)
@@ -199,6 +201,7 @@ async def coordinate(tools: Tools, leaders: Leaders, holder: str, stop: asyncio.
 
 async def _carry_all(tools: Tools, stop: asyncio.Event) -> None:
     """Start what events of migrations ask for, and cancel it when told to stop."""
+    await refuse_newer_stores(tools.ledger, tools.stores)
     running: dict[UUID, tuple[asyncio.Task[None], asyncio.Event]] = {}
     position = 0
     async with asyncio.TaskGroup() as group:

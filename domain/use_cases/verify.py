@@ -1,6 +1,6 @@
 """Compare a generation in its store with what the ledger says it is, point by point."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,9 @@ PAGE = 2000
 
 Page = tuple[list[bytes], list[bytes]]
 """Keys in ascending order, and the hash of each point."""
+
+Difference = tuple[str, bytes]
+"""Missing, extra or changed, and the key of the point."""
 
 
 @dataclass
@@ -86,12 +89,29 @@ async def verify(
             "see `collection list`"
         )
     found = Verification(physical)
-    stored = _Side(_stored(stores.store(store), physical))
-    recorded = _Side(_heads(ledger, status.generation))
-    await _merge(stored, recorded, found)
+    async for kind, key in differences(ledger, stores.store(store), status.generation, found):
+        found.note(kind, key)
+    return found
+
+
+async def differences(
+    ledger: Ledger, store: VectorStore, generation: UUID, found: Verification
+) -> AsyncGenerator[Difference, None]:
+    """What is missing, extra or changed in a store: kind and key, each kind in key order.
+
+    The caller may write to points that came; they do not come again.
+
+    Args:
+        ledger: that has the heads.
+        store: that has the collection.
+        generation: that the collection should be.
+        found: names the collection, and gets the counts and digests of both sides at the end.
+    """
+    stored, recorded = _Side(_stored(store, found.physical)), _Side(_heads(ledger, generation))
+    async for difference in _merge(stored, recorded):
+        yield difference
     found.points, found.digest = stored.digest.points, stored.digest.hexdigest()
     found.recorded, found.recorded_digest = recorded.digest.points, recorded.digest.hexdigest()
-    return found
 
 
 class _Side:
@@ -125,7 +145,7 @@ class _Side:
         self.keys, self.hashes = self.keys[count:], self.hashes[count:]
 
 
-async def _merge(stored: _Side, recorded: _Side, found: Verification) -> None:
+async def _merge(stored: _Side, recorded: _Side) -> AsyncGenerator[Difference, None]:
     """Compare both sides in key order; what is equal is compared a page at a time."""
     while True:
         await side_by_side(stored.refill(), recorded.refill())
@@ -139,32 +159,35 @@ async def _merge(stored: _Side, recorded: _Side, found: Verification) -> None:
             stored.drop(count)
             recorded.drop(count)
         else:
-            _compare(stored, recorded, found)
+            for difference in _compare(stored, recorded):
+                yield difference
     for side, kind in ((stored, "extra"), (recorded, "missing")):
         while side.keys:
             for key in side.keys:
-                found.note(kind, key)
+                yield kind, key
             side.drop(len(side.keys))
             await side.refill()
 
 
-def _compare(stored: _Side, recorded: _Side, found: Verification) -> None:
+def _compare(stored: _Side, recorded: _Side) -> list[Difference]:
     """Compare point by point until one side has none at hand."""
+    found: list[Difference] = []
     there, ours = 0, 0
     while there < len(stored.keys) and ours < len(recorded.keys):
         key, expected = stored.keys[there], recorded.keys[ours]
         if expected < key:
-            found.note("missing", expected)
+            found.append(("missing", expected))
             ours += 1
         elif key < expected:
-            found.note("extra", key)
+            found.append(("extra", key))
             there += 1
         else:
             if stored.hashes[there] != recorded.hashes[ours]:
-                found.note("changed", key)
+                found.append(("changed", key))
             there, ours = there + 1, ours + 1
     stored.drop(there)
     recorded.drop(ours)
+    return found
 
 
 async def _stored(store: VectorStore, physical: str) -> AsyncIterator[Page]:

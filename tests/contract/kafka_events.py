@@ -15,6 +15,8 @@ from domain.model.aggregate import Actor, Context
 from domain.model.generation import Application, Generation
 from domain.model.recorded import Recorded
 
+PATIENT = 60.0
+"""Seconds for a call to a broker that may be slow to start."""
 CONTEXT = Context(Actor("mara", "os-user"), "because", "migration-1", "step-2")
 RECORDED_AT = datetime(2026, 11, 21, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -55,7 +57,7 @@ def event_id(recorded: Recorded) -> str:
 
 async def messages(settings: KafkaSettings, spec: TopicSpec) -> list[Any]:
     """All messages of a topic, partition by partition."""
-    broker = Broker(settings)
+    broker = Broker(settings, deadline=PATIENT)
     ends = await broker.end_offsets([spec])
     await broker.close()
     open_ends = {TopicPartition(*key): end for key, end in ends.items() if end}

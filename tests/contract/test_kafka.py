@@ -23,7 +23,9 @@ from adapters.kafka.publisher import Publisher
 from adapters.kafka.settings import KafkaSettings
 from adapters.kafka.topics import CHANGES, EVENTS, PartitionMismatch, partition_of
 from domain.model.errors import Unavailable
+from domain.model.timeline import Standing
 from tests.contract.kafka_events import (
+    PATIENT,
     alias_pointed,
     changes_applied,
     event_id,
@@ -68,7 +70,7 @@ def settings(broker_settings: KafkaSettings) -> KafkaSettings:
 
 @pytest.fixture
 async def publisher(settings: KafkaSettings) -> AsyncIterator[Publisher]:
-    async with Publisher(settings) as publisher:
+    async with Publisher(settings, deadline=PATIENT) as publisher:
         await publisher.ensure_topics()
         yield publisher
 
@@ -140,7 +142,7 @@ async def test_a_key_is_in_its_partition(settings: KafkaSettings, publisher: Pub
 
 
 async def test_ends_count_every_message(own_broker: OwnBroker) -> None:
-    async with Publisher(own_broker.settings) as publisher:
+    async with Publisher(own_broker.settings, deadline=PATIENT) as publisher:
         assert await publisher.end_offsets() == {}
         await publisher.ensure_topics()
         assert set((await publisher.end_offsets()).values()) == {0}
@@ -154,7 +156,7 @@ async def test_a_topic_with_other_partitions_is_refused(own_broker: OwnBroker) -
     settings = own_broker.settings
     async with administrator(settings) as admin:
         await admin.create_topics([NewTopic(CHANGES.name, 4, 1)])
-    async with Publisher(settings) as publisher:
+    async with Publisher(settings, deadline=PATIENT) as publisher:
         with pytest.raises(
             PartitionMismatch, match=r"ledger\.changes has 4 .* must have 12.*Delete"
         ):
@@ -180,15 +182,16 @@ async def test_publishing_to_a_frozen_broker_ends_in_time_and_can_go_on(
     event = alias_pointed(1, uuid4(), 1)
     unheard: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
-    async with Publisher(own_broker.settings, deadline=2.0) as publisher:
+    async with Publisher(own_broker.settings, deadline=PATIENT) as publisher:
         await publisher.ensure_topics()
+    async with Publisher(own_broker.settings, deadline=4.0) as publisher:
         await publisher.publish([event])
         own_broker.freeze()
         # The deadline, and two attempts to close the producer.
-        async with asyncio.timeout(7):
+        async with asyncio.timeout(9):
             with pytest.raises(Unavailable):
                 await publisher.publish([event])
-        async with asyncio.timeout(7):
+        async with asyncio.timeout(9):
             with pytest.raises(Unavailable):
                 await publisher.end_offsets()
         if again == "killed":
@@ -204,7 +207,7 @@ async def test_publishing_to_a_frozen_broker_ends_in_time_and_can_go_on(
 
 async def test_a_consumer_leaves_a_frozen_broker_in_time(own_broker: OwnBroker) -> None:
     stream = uuid4()
-    async with Publisher(own_broker.settings) as publisher:
+    async with Publisher(own_broker.settings, deadline=PATIENT) as publisher:
         await publisher.ensure_topics()
         await publisher.publish(history(5, [stream]))
     consumer = await ChangeConsumer(own_broker.settings).__aenter__()
@@ -217,7 +220,7 @@ async def test_a_consumer_leaves_a_frozen_broker_in_time(own_broker: OwnBroker) 
 
 
 async def test_consumers_of_a_group_share_the_partitions(settings: KafkaSettings) -> None:
-    async with Publisher(settings) as publisher:
+    async with Publisher(settings, deadline=PATIENT) as publisher:
         await publisher.ensure_topics()
     group = str(uuid4())
     everything = set(range(CHANGES.partitions))
@@ -316,7 +319,10 @@ async def test_a_consumer_reads_a_broker_that_forgot_everything_again(
 ) -> None:
     settings = own_broker.settings
     stream = uuid4()
-    async with Publisher(settings) as publisher, ChangeConsumer(settings) as consumer:
+    async with (
+        Publisher(settings, deadline=PATIENT) as publisher,
+        ChangeConsumer(settings) as consumer,
+    ):
         await publisher.ensure_topics()
         await publisher.publish(history(50, [stream]))
         for change in await take(consumer, lambda _: True, 50):
@@ -338,7 +344,10 @@ async def test_a_shorter_topic_under_a_live_consumer_is_read_from_its_beginning(
 ) -> None:
     settings = own_broker.settings
     stream = uuid4()
-    async with Publisher(settings) as publisher, ChangeConsumer(settings) as consumer:
+    async with (
+        Publisher(settings, deadline=PATIENT) as publisher,
+        ChangeConsumer(settings) as consumer,
+    ):
         await publisher.ensure_topics()
         await publisher.publish(history(50, [stream]))
         await take(consumer, lambda _: True, 50)
@@ -352,7 +361,7 @@ async def test_a_shorter_topic_under_a_live_consumer_is_read_from_its_beginning(
 
 
 async def test_ends_of_a_gone_broker_are_unavailable(own_broker: OwnBroker) -> None:
-    broker = Broker(own_broker.settings, deadline=1.0)
+    broker = Broker(own_broker.settings, deadline=PATIENT)
     await broker.ensure([EVENTS])
     own_broker.wipe()
     with pytest.raises(Unavailable):
@@ -360,3 +369,51 @@ async def test_ends_of_a_gone_broker_are_unavailable(own_broker: OwnBroker) -> N
     await own_broker.start()
     assert await broker.end_offsets([EVENTS]) == {}
     await broker.close()
+
+
+async def test_the_last_message_of_each_partition_is_a_witness(
+    settings: KafkaSettings, publisher: Publisher
+) -> None:
+    publisher.begin(Standing("ledger-1", 3))
+    streams = [uuid4() for _ in range(6)]
+    events = history(2000, streams)
+    await publisher.publish(events)
+    assert await publisher.witnesses(await publisher.end_offsets()) == []
+
+    async with Publisher(settings) as other:
+        other.begin(Standing("ledger-2", 1))
+        found = await other.witnesses(await other.end_offsets())
+        last = {
+            partition_of(str(event.stream).encode(), EVENTS.partitions): event for event in events
+        }
+        assert {witness.where for witness in found} == {
+            f"topic ledger.events[{partition}]" for partition in last
+        }
+        for witness in found:
+            event = next(one for one in last.values() if one.hash.hex() == witness.hash)
+            assert (witness.position, witness.timeline) == (event.position, 3)
+            assert witness.ledger == "ledger-1"
+        assert await other.witnesses(await other.end_offsets()) == []
+        later = [alias_pointed(2001, streams[0], 5000)]
+        await publisher.publish(later)
+        [witness] = await other.witnesses(await other.end_offsets())
+        assert witness.position == 2001
+
+
+async def test_a_batch_larger_than_a_fetch_is_read_to_its_last_message(
+    settings: KafkaSettings, publisher: Publisher
+) -> None:
+    stream = uuid4()
+    await publisher.publish([alias_pointed(n, stream, n, alias="a" * 3000) for n in range(1, 301)])
+    async with Publisher(settings) as other:
+        [witness] = await other.witnesses(await other.end_offsets())
+    assert witness.position == 300
+
+
+async def test_messages_of_former_versions_are_of_the_first_timeline(
+    settings: KafkaSettings, publisher: Publisher
+) -> None:
+    await publisher.publish([alias_pointed(1, uuid4(), 1)])
+    async with Publisher(settings) as other:
+        [witness] = await other.witnesses(await other.end_offsets())
+    assert (witness.ledger, witness.timeline) == ("", 1)

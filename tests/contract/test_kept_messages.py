@@ -11,7 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from adapters.kafka.consumer import ChangeConsumer
 from adapters.kafka.publisher import Publisher
 from adapters.kafka.topics import CHANGES, EVENTS, TOPICS
-from tests.contract.kafka_events import history
+from tests.contract.kafka_events import PATIENT, history
 from tests.infra.kafka.admin import administrator, delete_topics
 from tests.infra.kafka.server import Kafka
 
@@ -30,7 +30,7 @@ async def test_topics_keep_everything_whatever_the_broker_does_with_others(
     tmp_path: Path,
 ) -> None:
     async with Kafka(tmp_path, properties=FORGETFUL) as kafka:
-        async with Publisher(kafka.settings) as publisher:
+        async with Publisher(kafka.settings, deadline=PATIENT) as publisher:
             await publisher.ensure_topics()
         async with administrator(kafka.settings) as admin:
             resources = [
@@ -50,7 +50,10 @@ async def test_deleted_records_are_not_lost_messages(own_kafka: Kafka) -> None:
     settings = own_kafka.settings
     await delete_topics(settings)
     stream = uuid4()
-    async with Publisher(settings) as publisher, ChangeConsumer(settings) as consumer:
+    async with (
+        Publisher(settings, deadline=PATIENT) as publisher,
+        ChangeConsumer(settings) as consumer,
+    ):
         await publisher.ensure_topics()
         await publisher.publish(history(20, [stream]))
         ends = await publisher.end_offsets()

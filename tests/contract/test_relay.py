@@ -11,18 +11,19 @@ import pytest
 
 from adapters.kafka.consumer import ChangeConsumer
 from adapters.kafka.publisher import Publisher
-from adapters.kafka.topics import CHANGES, EVENTS
+from adapters.kafka.topics import CHANGES, EVENTS, partition_of
 from adapters.postgres.connection import open_database
 from adapters.postgres.cursors import PostgresCursors
 from adapters.postgres.leaders import PostgresLeaders
 from adapters.postgres.ledger import PostgresLedger
-from domain.model.errors import Corrupt, Unavailable
+from domain.model.errors import Halted, Unavailable
 from domain.model.recorded import Cursor, Recorded
+from domain.model.timeline import Halt
 from domain.ports import EventPublisher
 from domain.use_cases import relay as use_case
 from domain.use_cases.relay import CURSOR, DRAIN_SECONDS, relay
 from tests.contract.builders import command, generation
-from tests.contract.kafka_events import event_id, ids, messages
+from tests.contract.kafka_events import event_id, history, ids, messages
 from tests.infra.brokers import OwnBroker
 from tests.infra.kafka.admin import delete_topics
 
@@ -52,6 +53,13 @@ class Ledgers:
         async with asyncio.timeout(60):
             while (await self.cursors.get(CURSOR)).position < position:
                 pass
+
+    async def halted(self) -> Halt:
+        """Wait until all work is halted."""
+        async with asyncio.timeout(60):
+            while (halt := (await self.ledger.standing()).halt) is None:
+                pass
+        return halt
 
     @asynccontextmanager
     async def relaying(
@@ -91,6 +99,8 @@ class Faulty:
     ) -> None:
         self._publisher = publisher
         self._publish = publish
+        self.begin = publisher.begin
+        self.witnesses = publisher.witnesses
         self.ensure_topics = publisher.ensure_topics
         self.end_offsets = publisher.end_offsets
 
@@ -277,11 +287,101 @@ async def test_a_cursor_of_another_history_stops_the_work(
     await ledgers.grow(10)
     await ledgers.cursors.advance(CURSOR, Cursor(5, b"\x01" * 32), None)
     async with Publisher(settings) as publisher:
-        with pytest.raises(Corrupt):
-            await relay(
-                ledgers.ledger, ledgers.cursors, ledgers.leaders, publisher, "a", asyncio.Event()
-            )
+        async with ledgers.relaying(publisher, "a"):
+            halt = await ledgers.halted()
+            assert [finding.where for finding in halt.findings] == ["cursor relay"]
         assert await publisher.end_offsets() == {}
+
+
+async def published_by(
+    ledgers: Ledgers, publisher: Publisher, events: Sequence[Recorded], **standing: Any
+) -> None:
+    """Have events in the topics, as a relay of another history or ledger leaves them."""
+    await publisher.ensure_topics()
+    publisher.begin(dataclasses.replace(await ledgers.ledger.standing(), **standing))
+    await publisher.publish(events)
+
+
+async def test_a_topic_that_is_ahead_of_the_ledger_halts_all_work(
+    ledgers: Ledgers, own_broker: OwnBroker
+) -> None:
+    await ledgers.grow(40)
+    async with Publisher(own_broker.settings) as publisher:
+        await published_by(ledgers, publisher, history(60, [UUID(int=7)]))
+        async with ledgers.relaying(publisher, "a"):
+            [finding] = (await ledgers.halted()).findings
+    partition = partition_of(str(UUID(int=7)).encode(), EVENTS.partitions)
+    assert finding.where == f"topic ledger.events[{partition}]"
+    assert finding.says == f"{finding.where} is at position 60, and the ledger ends at 40"
+    assert len(await messages(own_broker.settings, EVENTS)) == 60
+    assert await ledgers.cursors.get(CURSOR) == Cursor()
+
+
+async def test_a_topic_with_another_event_than_the_ledger_halts_all_work(
+    ledgers: Ledgers, own_broker: OwnBroker
+) -> None:
+    await ledgers.grow(40)
+    async with Publisher(own_broker.settings) as publisher:
+        await published_by(ledgers, publisher, history(30, [UUID(int=7)]))
+        async with ledgers.relaying(publisher, "a"):
+            [finding] = (await ledgers.halted()).findings
+    assert finding.position == 30
+    assert "has another event at position 30 than the ledger" in finding.says
+
+
+async def test_a_topic_of_a_later_timeline_halts_all_work(
+    ledgers: Ledgers, own_broker: OwnBroker
+) -> None:
+    await ledgers.grow(40)
+    async with Publisher(own_broker.settings) as publisher:
+        await published_by(ledgers, publisher, await ledgers.everything(), timeline=2)
+        async with ledgers.relaying(publisher, "a"):
+            findings = (await ledgers.halted()).findings
+    assert {finding.timeline for finding in findings} == {2}
+    assert "is of timeline 2, and the ledger is on timeline 1" in findings[0].says
+
+
+async def test_a_topic_that_turns_out_to_be_ahead_later_halts_all_work(
+    ledgers: Ledgers, own_broker: OwnBroker
+) -> None:
+    await ledgers.grow(40)
+    async with (
+        Publisher(own_broker.settings) as publisher,
+        Publisher(own_broker.settings) as other,
+        ledgers.relaying(publisher, "a"),
+    ):
+        await ledgers.published(40)
+        await published_by(ledgers, other, history(1, [UUID(int=7)], after=59))
+        [finding] = (await ledgers.halted()).findings
+        assert finding.position == 60
+        with pytest.raises(Halted):
+            await ledgers.grow(4, "later")
+
+
+async def test_messages_of_a_timeline_that_is_over_are_no_reason_to_halt(
+    ledgers: Ledgers, own_broker: OwnBroker
+) -> None:
+    await ledgers.grow(40)
+    async with Publisher(own_broker.settings) as publisher:
+        await published_by(ledgers, publisher, history(60, [UUID(int=7)]), timeline=0)
+        async with ledgers.relaying(publisher, "a"):
+            await ledgers.published(40)
+    assert (await ledgers.ledger.standing()).halt is None
+
+
+async def test_topics_of_another_ledger_are_left_alone(
+    ledgers: Ledgers, own_broker: OwnBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    await ledgers.grow(40)
+    async with Publisher(own_broker.settings) as publisher:
+        await published_by(ledgers, publisher, history(60, [UUID(int=7)]), ledger="another")
+        async with ledgers.relaying(publisher, "a"), asyncio.timeout(60):
+            while not any("another ledger, another." in str(vars(r)) for r in caplog.records):
+                await asyncio.sleep(0)
+            assert len(await messages(own_broker.settings, EVENTS)) == 60
+            assert (await ledgers.ledger.standing()).halt is None
+            await delete_topics(own_broker.settings)
+            await ledgers.published(40)
 
 
 async def test_stopping_is_quick_while_the_broker_is_frozen(

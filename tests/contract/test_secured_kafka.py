@@ -14,7 +14,7 @@ from adapters.kafka.publisher import Publisher
 from adapters.kafka.settings import KafkaSettings
 from adapters.kafka.topics import EVENTS, TOPICS
 from domain.model.errors import Unavailable
-from tests.contract.kafka_events import event_id, history, ids, messages
+from tests.contract.kafka_events import PATIENT, event_id, history, ids, messages
 from tests.contract.secured_kafka import (
     MECHANISMS,
     NO_CREATOR,
@@ -48,7 +48,10 @@ async def secured(broker: Secured) -> Secured:
 async def goes_through(settings: KafkaSettings) -> None:
     """Topics are created, events published, and changes consumed and committed."""
     events = history(10, [uuid4()])
-    async with Publisher(settings) as publisher, ChangeConsumer(settings) as consumer:
+    async with (
+        Publisher(settings, deadline=PATIENT) as publisher,
+        ChangeConsumer(settings) as consumer,
+    ):
         await publisher.ensure_topics()
         await publisher.publish(events)
         taken = []
@@ -160,12 +163,12 @@ async def test_a_user_without_permissions_is_told_where_they_are(secured: Secure
 
 async def test_who_may_not_create_topics_goes_on_when_they_are_there(secured: Secured) -> None:
     settings = secured.sasl(user=NO_CREATOR)
-    async with Publisher(settings) as publisher:
+    async with Publisher(settings, deadline=PATIENT) as publisher:
         with pytest.raises(
             Unavailable, match=r"create topics, because our user may not .*ledger\."
         ):
             await publisher.ensure_topics()
-        administrator = Broker(secured.admin)
+        administrator = Broker(secured.admin, deadline=PATIENT)
         await administrator.ensure(TOPICS)
         await administrator.close()
         await publisher.ensure_topics()

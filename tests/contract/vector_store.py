@@ -5,6 +5,7 @@ Nothing here assumes an empty store, or one of our own: names are new for every 
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,6 +23,7 @@ from domain.model.points import (
     key_of,
 )
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
+from domain.model.timeline import Witness
 from domain.ports import VectorStore
 
 UNNAMED = CollectionSchema({"": VectorSpec(VectorKind.DENSE, 4, Distance.DOT)})
@@ -31,6 +33,15 @@ MIXED = CollectionSchema(
         "rows": VectorSpec(VectorKind.MULTI, 2, Distance.DOT),
         "words": VectorSpec(VectorKind.SPARSE),
     }
+)
+WITNESS = Witness(
+    where="a collection",
+    position=812,
+    hash="ab" * 32,
+    timeline=2,
+    ledger="6f1c2a52-1d57-4a53-9b0e-3c5f6a0d9e11",
+    generation="00112233-4455-6677-8899-aabbccddeeff",
+    version=7,
 )
 PAYLOADS: list[dict[str, Any]] = [
     {},
@@ -347,3 +358,37 @@ class VectorStoreContract:
         await store.upsert(name, PointBatch([key_of(1), key_of(2)], [b"{}"] * 2, {"place": rows}))
         hits = await store.search(name, [0, 0], using="place")
         assert [(hit.key, hit.score) for hit in hits] == [(key_of(2), -1.0), (key_of(1), -5.0)]
+
+    async def test_a_collection_says_how_far_the_ledger_had_come(
+        self, store: VectorStore, name: str
+    ) -> None:
+        mine = {"metadata": {"owner": "search"}}
+        await store.create(name, CollectionSchema(UNNAMED.vectors, settings=mine))
+        before = await store.describe(name)
+        assert await store.read_witness(name) is None
+        for witness in (WITNESS, replace(WITNESS, position=900, version=8, unfinished=True)):
+            await store.write_witness(name, witness)
+            assert await store.read_witness(name) == replace(witness, where=f"collection {name}")
+        assert await store.describe(name) == before
+        await store.write_witness(name, None)
+        await store.write_witness(name, None)
+        assert await store.read_witness(name) is None
+        assert await store.describe(name) == before
+
+    async def test_a_collection_is_made_with_what_it_says(
+        self, store: VectorStore, name: str
+    ) -> None:
+        await store.create(name, UNNAMED, witness=WITNESS)
+        assert await store.read_witness(name) == replace(WITNESS, where=f"collection {name}")
+        await store.create(name, UNNAMED, witness=replace(WITNESS, position=1))
+        assert await store.read_witness(name) == replace(WITNESS, where=f"collection {name}")
+        plain = await store.describe(name)
+        assert plain is not None
+        assert "metadata" not in plain.schema.settings
+
+    async def test_a_collection_that_does_not_exist_says_nothing(
+        self, store: VectorStore, name: str
+    ) -> None:
+        assert await store.read_witness(name) is None
+        with pytest.raises(NotFound):
+            await store.write_witness(name, WITNESS)

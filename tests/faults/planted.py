@@ -143,7 +143,7 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
             ),
         ),
         aims=KILLED_APPLIERS * 2,
-        found_by="written points",
+        found_by="offsets",
     ),
     Plant(
         "lease-not-awaited",
@@ -190,6 +190,7 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
                 "        return len(last)",
             ),
         ),
+        aims=_killed("projector", "flow.range-recorded", 4, 1),
         found_by="written points",
     ),
     Plant(
@@ -218,6 +219,7 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
                 "    if not heads:\n        keys = sorted(old)",
             ),
         ),
+        aims=_killed("projector", "flow.range-recorded", 4, 1),
         found_by="heads",
     ),
     Plant(
@@ -282,7 +284,7 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
             ),
         ),
         aims=_killed("flow", "flow.range-recorded", 30, 6),
-        found_by="completes",
+        found_by="steps",
     ),
     Plant(
         "key-forgotten",
@@ -346,9 +348,9 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
         (
             Replacement(
                 "adapters/postgres/migrations/0004_append_in_sets.sql",
-                "            outcome := 'conflict';\n",
-                "            outcome := 'conflict';\n"
-                "            UPDATE tip SET position = position + 1;\n",
+                "                outcome := 'conflict';\n",
+                "                outcome := 'conflict';\n"
+                "                _position := _position + 1;\n",
             ),
         ),
         found_by="chain",

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -123,6 +124,29 @@ async def test_a_gap_is_filled_from_the_ledger(
     await history(world, generation)
     async with world.applier(deliveries=OnlyTheLast(world.ledger)):
         await world.applied(generation)
+    await assert_equal(world, generation)
+
+
+class OfAnotherHistory(LedgerDeliveries):
+    """Delivers, behind what there is, changes that the ledger does not have."""
+
+    async def fetch(self) -> Sequence[Recorded]:
+        changes = list(await super().fetch())
+        if changes and not self.completed:
+            lost = [replace(changes[-1], version=1000), replace(changes[-1], stream=uuid4())]
+            self.delivered += lost
+            changes += lost
+        return changes
+
+
+async def test_changes_of_a_history_that_is_over_are_done_at_once(world: World) -> None:
+    generation = await world.generation()
+    await history(world, generation)
+    deliveries = OfAnotherHistory(world.ledger)
+    async with world.applier(deliveries=deliveries):
+        status = await world.applied(generation)
+        await eventually(lambda: nothing_open(deliveries))
+    assert len(deliveries.completed) == status.recorded + 2
     await assert_equal(world, generation)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adapters.postgres.views import PostgresViews
-from domain.model.errors import Corrupt, Unavailable
+from domain.model.errors import Halted, Unavailable
 from domain.model.recorded import Cursor, Recorded
 from domain.use_cases import project as projecting
 from domain.use_cases.project import Projection, advance, project, rebuild
@@ -255,4 +255,7 @@ async def test_a_view_of_another_history_stops_the_projector(world: World) -> No
     await world.views.store(view, {}, Cursor(1, b"\x01" * 32))
     with pytest.raises(BaseExceptionGroup) as stopped:
         await build(world)
-    assert stopped.group_contains(Corrupt, match="another history")
+    assert stopped.group_contains(Halted, match="read model migrations has another event")
+    halt = (await world.ledger.standing()).halt
+    assert halt is not None
+    assert [finding.position for finding in halt.findings] == [1]

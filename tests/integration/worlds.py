@@ -65,6 +65,7 @@ class WorldStores:
 
     vectors: VectorStore
     url: str
+    names: Sequence[str] = (STORE,)
 
     def store(self, name: str) -> VectorStore:
         if name != STORE:

@@ -84,7 +84,10 @@ def updated(
     if request.HasField("quantization_config"):
         _quantize(changed, request.quantization_config)
     for name, value in request.metadata.items():
-        changed.metadata[name].CopyFrom(value)
+        if value.WhichOneof("kind") in {None, "null_value"}:
+            changed.metadata.pop(name, None)
+        else:
+            changed.metadata[name].CopyFrom(value)
     _update_vectors(changed.params, request)
     return changed
 

@@ -1,5 +1,5 @@
--- Appends faster: a batch in which nothing stands against any command is written by one statement a
--- table, and a command with one event has a function without arrays.
+-- Appends faster: a batch is written by one statement a table, and a command with one event has a
+-- function without arrays.
 
 -- The hash of an event; its form is in docs/reference/event-hash.md. Where it is called, it becomes
 -- part of the calling expression.
@@ -36,8 +36,8 @@ RETURN sha256(
 -- The advisory lock comes first: it makes positions appear in the order in which transactions
 -- commit, so a reader of positions misses none. It also keeps the tip as it was read.
 --
--- What does not fit as a whole is appended half by half, so that only the commands with something
--- against them are looked at one by one.
+-- What is looked up and what is written is so for the whole batch; command by command it is only
+-- decided, with the versions of the batch's streams at hand, and hashed.
 CREATE OR REPLACE FUNCTION append(
     _keys text[],
     _request_hashes bytea[],
@@ -66,114 +66,119 @@ DECLARE
     _hash bytea;
     _now timestamptz;
     _microseconds bigint;
-    _fits boolean;
-    _half integer;
-    _half_events integer;
+    -- Some key was answered before.
+    _repeats boolean;
     _known commands%ROWTYPE;
-    _event integer := 0;
+    -- The number of each event's stream among those of the batch, and where these streams are.
+    _numbers integer[];
+    _current integer[];
+    _number integer;
+    -- The events of a command.
+    _first integer;
+    _last integer := 0;
+    -- What is appended: events, each with its hash and its command; commands, each with the
+    -- position of its first event.
+    _count integer := 0;
+    _events integer[];
     _hashes bytea[];
     _commands integer[];
-    _firsts bigint[];
+    _appended integer[];
+    _positions bigint[];
 BEGIN
     PERFORM pg_advisory_xact_lock(5569203478133);
-
-    -- Every key is new, and every version follows that of the same stream before it: in the batch,
-    -- or else in the ledger.
     SELECT t.position, t.hash, greatest(clock_timestamp(), t.recorded_at),
-        NOT EXISTS (SELECT FROM commands c WHERE c.key = ANY (_keys))
-        AND NOT EXISTS (
-            SELECT FROM (
-                SELECT _versions[i] AS version, 1 + coalesce(
-                        lag(_versions[i]) OVER (PARTITION BY _streams[i] ORDER BY i),
-                        (SELECT s.version FROM streams s WHERE s.stream = _streams[i]),
-                        0
-                    ) AS following
-                FROM generate_series(1, cardinality(_streams)) i
-            ) e
-            WHERE e.version <> e.following
-        )
-        INTO _before, _hash, _now, _fits FROM tip t;
-
-    IF NOT _fits AND cardinality(_counts) > 1 THEN
-        _half := cardinality(_counts) / 2;
-        _half_events := (SELECT sum(c) FROM unnest(_counts[:_half]) c);
-        RETURN QUERY SELECT * FROM append(
-            _keys[:_half], _request_hashes[:_half], _contexts[:_half], _counts[:_half],
-            _streams[:_half_events], _versions[:_half_events],
-            _topics[:_half_events], _states[:_half_events]
-        );
-        RETURN QUERY SELECT * FROM append(
-            _keys[_half + 1:], _request_hashes[_half + 1:],
-            _contexts[_half + 1:], _counts[_half + 1:],
-            _streams[_half_events + 1:], _versions[_half_events + 1:],
-            _topics[_half_events + 1:], _states[_half_events + 1:]
-        );
-        RETURN;
-    END IF;
-
-    IF NOT _fits THEN
-        first_position := 0;
-        event_count := 0;
-        SELECT c.* INTO _known FROM commands c WHERE c.key = _keys[1];
-        IF NOT FOUND THEN
-            outcome := 'conflict';
-            SELECT e.stream, e.expected, e.actual
-                INTO conflict_stream, conflict_expected, conflict_actual
-                FROM (
-                    SELECT i, _streams[i] AS stream,
-                        _versions[i]
-                        - (row_number() OVER (PARTITION BY _streams[i] ORDER BY i))::integer
-                        AS expected,
-                        coalesce((SELECT s.version FROM streams s WHERE s.stream = _streams[i]), 0)
-                        AS actual
-                    FROM generate_series(1, cardinality(_streams)) i
-                ) e
-                WHERE e.expected <> e.actual
-                ORDER BY e.i LIMIT 1;
-        ELSIF _known.request_hash = _request_hashes[1] THEN
-            outcome := 'repeated';
-            first_position := _known.position;
-            event_count := _known.count;
-        ELSE
-            outcome := 'reused';
-        END IF;
-        RETURN NEXT;
-        RETURN;
-    END IF;
-
+        EXISTS (SELECT FROM commands c WHERE c.key = ANY (_keys))
+        INTO _before, _hash, _now, _repeats FROM tip t;
+    SELECT array_agg(e.number ORDER BY e.i) INTO _numbers
+        FROM (
+            SELECT i, dense_rank() OVER (ORDER BY _streams[i])::integer AS number
+            FROM generate_series(1, cardinality(_streams)) i
+        ) e;
+    SELECT array_agg(
+            coalesce((SELECT s.version FROM streams s WHERE s.stream = u.stream), 0)
+            ORDER BY u.stream
+        ) INTO _current
+        FROM (SELECT DISTINCT stream FROM unnest(_streams) AS stream) u;
     _position := _before;
     _microseconds := extract(epoch FROM _now) * 1000000;
+
+    <<each_command>>
     FOR _command IN 1 .. cardinality(_counts) LOOP
-        _firsts[_command] := CASE WHEN _counts[_command] > 0 THEN _position + 1 ELSE 0 END;
-        FOR _ IN 1 .. _counts[_command] LOOP
-            _event := _event + 1;
+        _first := _last + 1;
+        _last := _last + _counts[_command];
+        first_position := 0;
+        event_count := 0;
+        conflict_stream := NULL;
+        conflict_expected := NULL;
+        conflict_actual := NULL;
+
+        IF _repeats THEN
+            SELECT c.* INTO _known FROM commands c WHERE c.key = _keys[_command];
+            IF FOUND THEN
+                outcome := 'reused';
+                IF _known.request_hash = _request_hashes[_command] THEN
+                    outcome := 'repeated';
+                    first_position := _known.position;
+                    event_count := _known.count;
+                END IF;
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
+        END IF;
+
+        FOR _event IN _first .. _last LOOP
+            _number := _numbers[_event];
+            IF _versions[_event] <> _current[_number] + 1 THEN
+                outcome := 'conflict';
+                conflict_stream := _streams[_event];
+                conflict_expected := _versions[_event] - 1 - _current[_number];
+                FOR _undone IN REVERSE _event - 1 .. _first LOOP
+                    _current[_numbers[_undone]] := _versions[_undone] - 1;
+                END LOOP;
+                conflict_actual := _current[_number];
+                conflict_expected := conflict_expected + conflict_actual;
+                RETURN NEXT;
+                CONTINUE each_command;
+            END IF;
+            _current[_number] := _versions[_event];
+        END LOOP;
+
+        outcome := 'appended';
+        event_count := _counts[_command];
+        IF event_count > 0 THEN
+            first_position := _position + 1;
+        END IF;
+        FOR _event IN _first .. _last LOOP
             _position := _position + 1;
             _hash := event_hash(
                 _hash, _position, _streams[_event], _versions[_event], _microseconds,
                 _topics[_event], _states[_event], _contexts[_command]
             );
-            _hashes[_event] := _hash;
-            _commands[_event] := _command;
+            _count := _count + 1;
+            _events[_count] := _event;
+            _hashes[_count] := _hash;
+            _commands[_count] := _command;
         END LOOP;
+        _appended := _appended || _command;
+        _positions := _positions || first_position;
+        RETURN NEXT;
     END LOOP;
 
     INSERT INTO events (position, stream, version, topic, state, context, recorded_at, hash)
-        SELECT _before + i, _streams[i], _versions[i], _topics[i], _states[i],
-            _contexts[_commands[i]], _now, _hashes[i]
-        FROM generate_series(1, cardinality(_streams)) i;
+        SELECT _before + i, _streams[_events[i]], _versions[_events[i]], _topics[_events[i]],
+            _states[_events[i]], _contexts[_commands[i]], _now, _hashes[i]
+        FROM generate_series(1, _count) i;
     INSERT INTO streams (stream, version, kind)
-        SELECT DISTINCT ON (_streams[i]) _streams[i], _versions[i], split_part(_topics[i], '.', 1)
-        FROM generate_series(1, cardinality(_streams)) i
-        ORDER BY _streams[i], i DESC
+        SELECT DISTINCT ON (_numbers[_events[i]])
+            _streams[_events[i]], _versions[_events[i]], split_part(_topics[_events[i]], '.', 1)
+        FROM generate_series(1, _count) i
+        ORDER BY _numbers[_events[i]], i DESC
         ON CONFLICT (stream) DO UPDATE SET version = excluded.version;
     INSERT INTO commands (key, request_hash, position, count)
-        SELECT _keys[i], _request_hashes[i], _firsts[i], _counts[i]
-        FROM generate_series(1, cardinality(_counts)) i
-        WHERE _keys[i] IS NOT NULL;
+        SELECT _keys[a.command], _request_hashes[a.command], a.position, _counts[a.command]
+        FROM unnest(_appended, _positions) AS a (command, position)
+        WHERE _keys[a.command] IS NOT NULL;
     UPDATE tip SET position = _position, hash = _hash, recorded_at = _now;
-    RETURN QUERY
-        SELECT 'appended', _firsts[i], _counts[i], NULL::uuid, NULL::integer, NULL::integer
-        FROM generate_series(1, cardinality(_counts)) i;
 END
 $$;
 

@@ -5,13 +5,22 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
-from adapters.kafka.cloud_events import Change, Delivery, Message, decode, encode
+from adapters.kafka.cloud_events import (
+    Change,
+    Delivery,
+    Message,
+    decode,
+    encode,
+    source_of,
+    witness_of,
+)
 from adapters.kafka.progress import Progress
 from adapters.kafka.settings import KafkaSettings
 from adapters.kafka.topics import partition_of
 from domain.model.aggregate import Context
 from domain.model.errors import Rejected
 from domain.model.recorded import Recorded
+from domain.model.timeline import Witness
 from tests.contract.kafka_events import CONTEXT, alias_pointed
 
 STREAM = UUID("00000000-0000-5000-8000-00000000002a")
@@ -32,6 +41,7 @@ def test_an_event_is_a_cloud_event_in_binary_mode() -> None:
         "ce_position": b"7",
         "ce_streamversion": b"3",
         "ce_hash": recorded.hash.hex().encode(),
+        "ce_timeline": b"1",
         "ce_actor": b"mara",
         "ce_actorestablished": b"os-user",
         "ce_reason": b"because",
@@ -55,6 +65,15 @@ def test_a_change_comes_back_from_its_message() -> None:
         7, STREAM, 3, "generation.alias-pointed", {"alias": "docs", "previous": None}
     )
     assert change.delivery == delivery
+
+
+def test_a_message_says_how_far_its_ledger_had_come() -> None:
+    recorded = alias_pointed(7, STREAM, 3)
+    message = encode(recorded, source_of("6f1c"), 4)
+    expected = Witness("topic t[0]", 7, recorded.hash.hex(), 4, "6f1c")
+    assert witness_of("topic t[0]", message.headers) == expected
+    assert witness_of("topic t[0]", encode(recorded, "urn:other").headers) is None
+    assert witness_of("topic t[0]", [("content-type", b"text/plain")]) is None
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from domain.model.flow import Flow, FlowRange
 from domain.model.generation import Application, Generation
 from domain.model.migration import Migration
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
+from domain.model.timeline import Finding, Timeline
 from tests.builders import plan_of
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -38,17 +39,25 @@ FIELDS = {
     "category": "the class of an error",
     "cause": "what a store said about a change",
     "change": "a version",
+    "changed": "a count",
     "collection": "a name of a collection",
     "deletes": "a count",
     "error": "what happened, in a sentence",
     "examples": "ids of points",
+    "extra": "a count",
     "field": "a name of a payload field, not its values",
     "flow": "the id of a stream",
     "following": "a key of a point, or none",
+    "found": "names of topics, collections and readers, with positions and hashes",
     "generation": "the id of a stream",
+    "hash": "a hash of an event",
     "kind": "one of a few words",
+    "lacking": "a count",
+    "left": "a count",
+    "made": "yes or no",
     "manifest": "the address of an object",
     "migration": "the id of a stream",
+    "missing": "a count",
     "name": "a name of a migration",
     "number": "a number",
     "origin": "one of a few words",
@@ -59,6 +68,7 @@ FIELDS = {
     "plan": "steps and facts: names, schemas and counts, rows of the table of sources",
     "plan_hash": "a hash",
     "points": "a count",
+    "position": "a position in the ledger",
     "previous": "a name of a collection",
     "read": "a count",
     "recipe": "a name of a recipe",
@@ -72,6 +82,7 @@ FIELDS = {
     "step": "the id of a step",
     "store": "a name of a connection",
     "through": "a version",
+    "timeline": "a number",
     "unplaced": "counts by reason",
     "upserts": "a count",
 }
@@ -137,6 +148,13 @@ PLAN = plan_of(["adopt"], points={"shared": 3})
 SCHEMA = CollectionSchema(
     {"": VectorSpec(VectorKind.DENSE, 4, Distance.COSINE)}, {"source_id": {"type": "keyword"}}
 )
+FOUND = Finding(
+    where="topic ledger.events[3]",
+    position=812,
+    hash="ef" * 32,
+    timeline=1,
+    says="topic ledger.events[3] is at position 812, and the ledger ends at 640",
+)
 ROUTES = {"7": {"generation": str(STREAM), "captured_at": 12}}
 
 EXPECTED: list[tuple[type[AggregateEvent], dict[str, Any]]] = [
@@ -192,6 +210,19 @@ EXPECTED: list[tuple[type[AggregateEvent], dict[str, Any]]] = [
     (Application.ChangeRetried, {"change": 4}),
     (Application.ChangeSkipped, {"change": 4}),
     (
+        Application.StoreRecovered,
+        {
+            "through": 7,
+            "timeline": 2,
+            "made": False,
+            "missing": 1,
+            "extra": 2,
+            "changed": 3,
+            "left": 2,
+            "lacking": 0,
+        },
+    ),
+    (
         Flow.Created,
         {
             "migration": str(STREAM),
@@ -217,6 +248,11 @@ EXPECTED: list[tuple[type[AggregateEvent], dict[str, Any]]] = [
             "following": {"after": "00ff"},
         },
     ),
+    (
+        Timeline.Created,
+        {"number": 2, "position": 640, "hash": "cd" * 32, "found": [FOUND.to_json()]},
+    ),
+    (Timeline.Recovered, {"statistics": {"collections": 3, "extra": 2}}),
 ]
 
 
