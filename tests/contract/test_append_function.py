@@ -26,6 +26,7 @@ class Model:
 
     versions: dict[UUID, int] = field(default_factory=dict)
     answers: dict[str, tuple[bytes, int, int]] = field(default_factory=dict)
+    refused: list[str | None] = field(default_factory=list)
     events: list[tuple[Any, ...]] = field(default_factory=list)
 
     def append(self, command: EncodedCommand) -> Outcome:
@@ -42,6 +43,7 @@ class Model:
             expected, actual = event.originator_version - seen[stream], self.versions.get(stream, 0)
             if expected != actual:
                 conflict = (str(stream), expected, actual)
+                self.refused.append(command.key)
                 return Outcome(command.key, "conflict", 0, 0, conflict)
         count = len(command.events)
         position = len(self.events) + 1 if count else 0
@@ -95,7 +97,7 @@ def any_batch(
     for place in range(random.choice([1, 1, 2, 5, 40])):
         key = random.choice([None, f"{number}/{place}"])
         if model.answers and random.random() < wrong:
-            key = random.choice(list(model.answers))
+            key = random.choice([*model.answers, *model.refused])
         if random.random() < wrong:
             versions = dict(model.versions)
         events = []

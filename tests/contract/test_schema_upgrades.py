@@ -1,5 +1,6 @@
 """Every earlier schema is upgraded to the newest: by several at once, and with the rows it had."""
 
+import asyncio
 from collections import Counter
 from typing import Any
 from uuid import UUID
@@ -79,7 +80,7 @@ async def test_six_processes_upgrade_at_once(empty_database: str, version: int) 
     for process in processes:
         assert process.stdout is not None
         assert await process.stdout.readline() == b"connected\n"
-    applied = [await process.communicate(b"go\n") for process in processes]
+    applied = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
     assert [process.returncode for process in processes] == [0] * PROCESSES
     assert sorted(int(output) for output, _ in applied) == [0] * 5 + [NEWEST - version]
     async with open_database(empty_database) as database, PostgresLedger(database) as ledger:

@@ -27,7 +27,6 @@ def poison(first: int) -> PointBatch:
     return points
 
 
-@pytest.mark.usefixtures("no_polling")
 async def test_fifty_collections_go_on_beside_a_halted_one(world: World) -> None:
     sick = await world.generation("sick")
     await world.write(sick, poison(first=500))
@@ -58,19 +57,15 @@ async def test_fifty_collections_go_on_beside_a_halted_one(world: World) -> None
     assert sum(calls.values()) <= OTHERS * CHANGES
 
 
-@pytest.fixture
-def no_polling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is found by looking into the ledger from time to time."""
-    monkeypatch.setattr(apply_changes, "POLL_SECONDS", LONG)
-
-
 async def nothing_open(deliveries: LedgerDeliveries) -> bool:
     return bool(deliveries.delivered) and not deliveries.open
 
 
-@pytest.mark.usefixtures("no_polling")
-async def test_decisions_are_acted_on_at_once(world: World) -> None:
+async def test_decisions_are_acted_on_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of many dead letters is given up; none waits for the next look into the ledger."""
+    monkeypatch.setattr(apply_changes, "POLL_SECONDS", LONG)
     sick = await world.generation("sick")
     for number in range(LETTERS):
         await world.write(sick, poison(first=10 * number + 1))

@@ -29,6 +29,11 @@ def digest(points: dict[int, bytes]) -> str:
     return found.hexdigest()
 
 
+async def note_all(there: _Side, ours: _Side, found: Verification) -> None:
+    async for kind, key in _merge(there, ours):
+        found.note(kind, key)
+
+
 @given(
     POINTS, st.sets(KEYS, max_size=3), POINTS | st.just({}), st.integers(1, 9), st.integers(1, 9)
 )
@@ -38,7 +43,7 @@ def test_what_differs_is_found(
     stored = {key: hash_ for key, hash_ in recorded.items() if key not in gone} | others
     found = Verification("c")
     there, ours = _Side(pages(stored, size)), _Side(pages(recorded, other))
-    asyncio.run(_merge(there, ours, found))
+    asyncio.run(note_all(there, ours, found))
     missing = sorted(recorded.keys() - stored.keys())
     extra = sorted(stored.keys() - recorded.keys())
     changed = sorted(k for k in stored.keys() & recorded.keys() if stored[k] != recorded[k])
