@@ -32,6 +32,7 @@ DIMENSION = 4
 AT_ONCE = 320
 LEASE_SECONDS = 600.0
 POLL_SECONDS = 0.05
+LONGEST_SECONDS = 300.0
 SCHEMA = CollectionSchema({"": VectorSpec(VectorKind.DENSE, DIMENSION, Distance.COSINE)})
 _ASSIGNED = re.compile(r" assigned .*partitions=\[([^\]]*)\]")
 
@@ -89,10 +90,11 @@ async def _measure(appliers: int, collections: int, changes: int) -> float:
                 await stack.service.applications.acquire(generation, "bench", LEASE_SECONDS, 0.0)
             for generation in generations:
                 await _record(stack, generation, changes)
-            await _joined(stack, appliers)
-            await stack.service.applications.release("bench")
-            while await stack.service.applications.lagging():
-                await asyncio.sleep(POLL_SECONDS)
+            async with asyncio.timeout(LONGEST_SECONDS):
+                await _joined(stack, appliers)
+                await stack.service.applications.release("bench")
+                while await stack.service.applications.lagging():
+                    await asyncio.sleep(POLL_SECONDS)
         _check(sink, collections, changes)
         return sink.last - sink.first
 

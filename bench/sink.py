@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
 import grpc.aio
 from qdrant_client import grpc as qdrant
 
@@ -84,10 +85,12 @@ class _Collections(qdrant.CollectionsServicer):
         )
         return qdrant.CollectionOperationResponse(result=True)
 
-    async def Get(self, request: Any, _context: Any) -> Any:  # noqa: N802
-        return qdrant.GetCollectionInfoResponse(
-            result=self._sink.collections[request.collection_name]
-        )
+    async def Get(self, request: Any, context: Any) -> Any:  # noqa: N802
+        name = request.collection_name
+        if name not in self._sink.collections:
+            said = f"Not found: Collection `{name}` doesn't exist!"
+            await context.abort(grpc.StatusCode.NOT_FOUND, said)
+        return qdrant.GetCollectionInfoResponse(result=self._sink.collections[name])
 
 
 class _Points(qdrant.PointsServicer):

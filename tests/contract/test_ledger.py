@@ -255,7 +255,7 @@ async def test_change_sets_are_not_appended_without_their_points(ledger: Postgre
 async def test_an_ambiguous_commit_gets_the_first_answer(
     database: Database, made: LedgerAggregate
 ) -> None:
-    dropping = DropsAfterCommit(database._url, database._pool)
+    dropping = DropsAfterCommit(database._url, database._pool, database._settings)
     wanted = Command("k", list(made.pending_events), CONTEXT)
     async with PostgresLedger(dropping) as ledger:
         answer = await ledger.append(wanted)

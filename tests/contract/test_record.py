@@ -251,7 +251,7 @@ async def test_one_key_recorded_many_times_at_once(ledger: PostgresLedger) -> No
 
 
 async def test_an_ambiguous_record_gets_the_first_answer(database: Database) -> None:
-    dropping = DropsAfterCommit(database._url, database._pool)
+    dropping = DropsAfterCommit(database._url, database._pool, database._settings)
     dropping.armed = False
     async with PostgresLedger(dropping) as ledger:
         stream = await create(ledger)
