@@ -50,7 +50,7 @@ async def _doctor(data_dir: Path, *options: str) -> set[str]:
     unreachable = {
         name
         for name, state in found.document.items()
-        if name not in {"roles", "stores", "connections"} and not state["reachable"]
+        if name in {"database", "schema", "kafka", "qdrant", "objects"} and not state["reachable"]
     }
     if unreachable:
         assert found.status == UNREACHABLE
