@@ -122,5 +122,9 @@ class TcpProxy:
             self.held -= len(chunk)
             writer.write(chunk)
             await writer.drain()
+        await self._before_end(open_)
         with suppress(OSError):
             writer.write_eof()
+
+    async def _before_end(self, open_: asyncio.Event) -> None:
+        """Called when one side has ended, before the other side is told."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from adapters.transactions import transaction
 from domain.model.errors import DiskFull, Halted, LedgerError, Rejected, Unavailable
 
 SCHEMA = "migration_ledger"
@@ -148,17 +149,8 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
         """A connection of the pool in a transaction that the block's end commits."""
-        async with self.connection() as connection:
-            transaction = connection.transaction()
-            await transaction.start()
-            try:
-                yield connection
-            except asyncio.CancelledError:
-                raise  # the connection is cut, and the server rolls back
-            except BaseException:
-                await transaction.rollback()
-                raise
-            await transaction.commit()
+        async with self.connection() as connection, transaction(connection):
+            yield connection
 
     @asynccontextmanager
     async def session(self, purpose: str) -> AsyncIterator[Any]:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import orjson
 
+from adapters.transactions import transaction
 from domain.model.errors import LedgerError, NotFound, Rejected, Unavailable
 from domain.model.recipes.recipe import SourceRow
 
@@ -153,17 +154,8 @@ class PostgresSourceTable:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Any]:
-        async with self._connected() as connection:
-            transaction = connection.transaction()
-            await transaction.start()
-            try:
-                yield connection
-            except asyncio.CancelledError:
-                raise  # the connection is cut, and the server rolls back
-            except BaseException:
-                await transaction.rollback()
-                raise
-            await transaction.commit()
+        async with self._connected() as connection, transaction(connection):
+            yield connection
 
 
 def _where(url: str) -> str:

@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from domain.model.bodies import decode_body
 from domain.model.points import PointBatch
 from domain.ports import Objects
+from domain.use_cases.concurrently import concurrently
 
 CACHE_BYTES = 128 * 2**20
+BODIES_AT_ONCE = 4
+"""Bodies that are read for one batch at a time."""
 
 
 class BodyCache:
@@ -45,9 +48,12 @@ class BodyCache:
         Raises:
             Corrupt: an object is missing, or not what its address says.
         """
-        return PointBatch.concatenate(
-            [(await self.get(address)).take(rows) for address, rows in wanted.items()]
-        )
+
+        async def some(address: str, rows: Sequence[int]) -> PointBatch:
+            return (await self.get(address)).take(rows)
+
+        parts = (some(address, rows) for address, rows in wanted.items())
+        return PointBatch.concatenate(await concurrently(parts, BODIES_AT_ONCE))
 
     def _keep(self, address: str, body: PointBatch, size: int) -> None:
         self._bodies[address] = body, size

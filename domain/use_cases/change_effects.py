@@ -8,23 +8,18 @@ from uuid import UUID
 
 from domain.model.bodies import Manifest
 from domain.model.errors import NotFound, Rejected
-from domain.model.generation import Application, Generation
-from domain.model.points import PointBatch
+from domain.model.generation import Generation
 from domain.model.recorded import Recorded
 from domain.model.schema import CollectionSchema
 from domain.ports import GenerationStatus, VectorStore
 from domain.use_cases.bodies import BodyCache
-from domain.use_cases.concurrently import concurrently
 from domain.use_cases.resumed_writes import ResumedWrites
-from domain.use_cases.tools import Tools
+from domain.use_cases.tools import Tools, given_up
 from domain.use_cases.witnesses import Witnesses
 
 POINTS_AT_ONCE = 2000
 WRITES_AT_ONCE = 6
 """Batches in memory at a time, whatever the number of collections."""
-
-BODIES_AT_ONCE = 4
-"""Bodies that are read for one batch at a time."""
 
 WINDOW = 64
 """Events that are read and applied at a time; so many a paused applier may write late."""
@@ -92,21 +87,13 @@ class Effects:
             await store.point_alias(event.alias, physical)
         elif isinstance(event, Generation.AliasRemoved):
             await _remove_alias(store, physical, event)
-        elif isinstance(event, Generation.Dropped) and await self._is_ours(batch[0].stream):
-            await store.drop(physical)
+        elif isinstance(event, Generation.Dropped):
+            if not await given_up(self._tools.ledger, batch[0].stream):
+                await store.drop(physical)
         elif isinstance(event, Generation.Released):
             with suppress(NotFound):
                 await store.write_witness(physical, None)
         return 0
-
-    async def _is_ours(self, generation: UUID) -> bool:
-        """Whether the collection is what the generation's first change says.
-
-        Where that change was given up, somebody else's collection stands there, and is not dropped.
-        """
-        stream = Application.create_id(str(generation))
-        application = await self._tools.ledger.load(Application, stream)
-        return application is None or 1 not in application.skipped
 
     async def _write(self, store: ResumedWrites, physical: str, batch: Sequence[Recorded]) -> int:
         manifests = await self._manifests(batch)
@@ -120,17 +107,10 @@ class Effects:
             if manifest.hashes[row] is not None:
                 bodies[manifest.objects[manifest.object_index[row]]].append(manifest.rows[row])
         if bodies:
-            await store.upsert(physical, await self._points(bodies))
+            await store.upsert(physical, await self._bodies.points(bodies))
         if deleted:
             await store.delete(physical, deleted)
         return len(last)
-
-    async def _points(self, wanted: dict[str, list[int]]) -> PointBatch:
-        async def some(address: str, rows: list[int]) -> PointBatch:
-            return (await self._bodies.get(address)).take(rows)
-
-        parts = (some(address, rows) for address, rows in wanted.items())
-        return PointBatch.concatenate(await concurrently(parts, BODIES_AT_ONCE))
 
     async def _manifests(self, batch: Sequence[Recorded]) -> list[Manifest]:
         addresses = [
@@ -186,7 +166,7 @@ class Effects:
             if heads.versions[index] <= applied and there.get(key) != heads.hashes[index]:
                 wrong[heads.objects[index]].append(heads.rows[index])
         if wrong:
-            await store.upsert(status.physical, await self._points(wrong))
+            await store.upsert(status.physical, await self._bodies.points(wrong))
 
 
 def _points(recorded: Recorded) -> int:

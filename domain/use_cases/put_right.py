@@ -10,12 +10,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from domain.model.errors import Corrupt, LedgerError, NotFound, Rejected, SchemaMismatch
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.model.timeline import Witness
 from domain.ports import GenerationStatus, Recovered, VectorStore
 from domain.use_cases.bodies import BodyCache
 from domain.use_cases.change_effects import POINTS_AT_ONCE
-from domain.use_cases.tools import Tools
+from domain.use_cases.tools import Tools, given_up
 from domain.use_cases.verify import Verification, differences
 
 
@@ -87,20 +87,13 @@ async def _look(
     there = status.physical in await store.collections()
     said = await store.read_witness(status.physical) if there else None
     ours = said is not None and said.ledger == witness.ledger
-    if await _given_up(tools, status):
+    if await given_up(tools.ledger, status.generation):
         return _Found(there, ours=False, writable=False, emptied=False)
     begun = ours or status.applied > 0
     unfinished = said is not None and said.unfinished and said.generation == str(status.generation)
     emptied = not there or unfinished or (generation.origin == "created" and begun)
     writable = emptied or (generation.origin == "existing" and begun)
     return _Found(there and not unfinished, ours, writable, emptied)
-
-
-async def _given_up(tools: Tools, status: GenerationStatus) -> bool:
-    """Whether the first change was given up: then another's collection has the name."""
-    stream = Application.create_id(str(status.generation))
-    application = await tools.ledger.load(Application, stream)
-    return application is not None and 1 in application.skipped
 
 
 async def _make(

@@ -9,6 +9,7 @@ from eventsourcing.domain import AggregateEvent
 
 from domain.model.aggregate import Context, LedgerAggregate
 from domain.model.errors import NotFound, VersionConflict
+from domain.model.generation import Application
 from domain.model.recorded import Answer, Command
 from domain.ports import A, Applications, FlowRanges, GenerationStatus, Ledger, Objects, Stores
 
@@ -79,3 +80,9 @@ async def live_generation(
     """The generation that looks after a physical collection now, or None."""
     known = await applications.generations(store=store, physical=physical)
     return known[-1] if known and not known[-1].gone else None
+
+
+async def given_up(ledger: Ledger, generation: UUID) -> bool:
+    """Whether a generation's first change was given up: then its collection is somebody else's."""
+    application = await ledger.load(Application, Application.create_id(str(generation)))
+    return application is not None and 1 in application.skipped

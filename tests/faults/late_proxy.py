@@ -1,10 +1,9 @@
 """A proxy that can deliver a request after its sender was told that the connection is gone."""
 
 import asyncio
-from contextlib import suppress
 from typing import Any
 
-from tests.tcp_proxy import CHUNK, TcpProxy
+from tests.tcp_proxy import TcpProxy
 
 CAUGHT_SECONDS = 0.3
 """How long requests are caught before their senders are cut off."""
@@ -38,19 +37,6 @@ class LateProxy(TcpProxy):
         finally:
             caught.set()
 
-    async def _pump(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        open_: asyncio.Event,
-        delay: float,
-    ) -> None:
-        while chunk := await reader.read(CHUNK):
-            await asyncio.sleep(delay)
-            await open_.wait()
-            writer.write(chunk)
-            await writer.drain()
+    async def _before_end(self, open_: asyncio.Event) -> None:
         if open_ in self._caught:
             await asyncio.sleep(LINGER_SECONDS)
-        with suppress(OSError):
-            writer.write_eof()

@@ -174,7 +174,7 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
             if first.hashes[row] is not None:
                 again[first.objects[first.object_index[row]]].append(first.rows[row])
         if again:
-            await store.upsert(physical, await self._points(again))
+            await store.upsert(physical, await self._bodies.points(again))
         return len(last)""",
             ),
         ),
