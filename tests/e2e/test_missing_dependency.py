@@ -113,8 +113,10 @@ async def test_a_bucket_that_does_not_answer_is_named(
 
     async def hang(_reader: Any, writer: asyncio.StreamWriter) -> None:
         heard.set()
-        await asyncio.sleep(FEW_SECONDS)
-        writer.close()
+        try:
+            await asyncio.sleep(FEW_SECONDS)
+        finally:
+            writer.transport.abort()
 
     bucket = await asyncio.start_server(hang, "127.0.0.1", 0)
     port = bucket.sockets[0].getsockname()[1]
