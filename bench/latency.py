@@ -6,7 +6,7 @@ import random
 import signal
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -64,21 +64,19 @@ async def run(*, quick: bool = False) -> Report:
             topic=EVENTS_TOPIC,
         )
     ]
-    rows = await _measure("embedded broker", None, writes, events)
+    rows = await _measure("embedded broker", writes, events, embedded=True)
     if missing := artifacts.missing():
         notes.append(f"Apache Kafka was not measured: {missing}.")
     else:
-        async with running_kafka() as kafka:
-            rows += await _measure("Apache Kafka", kafka.bootstrap, writes, events)
+        rows += await _measure("Apache Kafka", writes, events, embedded=False)
     return Report("Latency, and the relay", rows, notes)
 
 
-async def _measure(name: str, bootstrap: str | None, writes: int, events: int) -> list[Row]:
-    configured = {"kafka_bootstrap": bootstrap} if bootstrap else {}
-    async with running(configured) as stack:
+async def _measure(name: str, writes: int, events: int, *, embedded: bool) -> list[Row]:
+    async with _broker(embedded=embedded) as configured, running(configured) as stack:
         readable = await _readable(stack, writes)
-    async with running(configured, {"relay": 1}) as stack:
-        published = await _published(stack, writes, embedded=bootstrap is None)
+    async with _broker(embedded=embedded) as configured, running(configured, {"relay": 1}) as stack:
+        published = await _published(stack, writes, embedded=embedded)
         rate = await _relayed(stack, events)
     p50, p99 = _quantile(readable, 50), _quantile(readable, 99)
     return [
@@ -88,6 +86,16 @@ async def _measure(name: str, bootstrap: str | None, writes: int, events: int) -
         Row(f"{name}: commit to Kafka, p99", f"{_quantile(published, 99):.1f} ms"),
         Row(f"{name}: relay", f"{rate:,.0f} events/s"),
     ]
+
+
+@asynccontextmanager
+async def _broker(*, embedded: bool) -> AsyncIterator[dict[str, str]]:
+    """What to configure for a broker that has no messages yet: each ledger needs its own."""
+    if embedded:
+        yield {}
+        return
+    async with running_kafka() as kafka:
+        yield {"kafka_bootstrap": kafka.bootstrap}
 
 
 def _quantile(seconds: Sequence[float], percent: int) -> float:

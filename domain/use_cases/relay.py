@@ -135,7 +135,8 @@ class _Relay:
         cursor = await self._cursors.get(CURSOR)
         await refuse_other_history(self._ledger, [Witness.of(f"cursor {CURSOR}", cursor)])
         self._publisher.begin(standing)
-        _LOG.info("leading", extra={"holder": self._holder, "position": cursor.position})
+        if not self._failures:
+            _LOG.info("leading", extra={"holder": self._holder, "position": cursor.position})
         clock = asyncio.get_running_loop().time
         check_at = clock()
         while True:
