@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from adapters.embedded import stack
+from adapters.garbage import collect_less
 from bench.report import Report, table
 
 BENCHES = ("append", "migration", "latency", "rebuild", "memory", "appliers", "poison")
@@ -41,6 +42,7 @@ def main() -> int:
         parser.error(f"no bench is called {min(unknown)!r}; there are {', '.join(BENCHES)}")
     if given.write and (given.names or given.quick):
         parser.error("the page has all benches at their full sizes: --write goes alone")
+    collect_less()  # as the program does
     console = Console()
     console.width = max(console.width, WIDTH)
     reports = []

@@ -5,6 +5,7 @@ import typer
 from adapters.cli import data, log, migrations, recover, servers, views
 from adapters.cli.command import register
 from adapters.cli.demo.story import demo
+from adapters.garbage import collect_less
 
 app = typer.Typer(
     name="migration-ledger",
@@ -62,4 +63,5 @@ for group, name, function in (
 
 def main() -> None:
     """Run the program."""
+    collect_less()
     app()

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 
 import uvicorn
 
+from adapters.garbage import collect_less
 from adapters.http.app import create_app, openapi_document
 from adapters.settings import Settings, load_settings
 from domain.model.errors import LedgerError
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--print-openapi", action="store_true", help="write the OpenAPI document and end"
     )
     given = parser.parse_args(arguments)
+    collect_less()
     flags = {"http_host": given.host, "http_port": given.port, "data_dir": given.data_dir}
     try:
         settings = load_settings(flags)

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from copy import deepcopy
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from domain.model.errors import Conflict, LedgerError
 from domain.model.recorded import Cursor, Recorded
 from domain.model.timeline import Witness
 from domain.ports import Build, Document, Leaders, Ledger, Views
-from domain.use_cases.concurrently import side_by_side
+from domain.use_cases.concurrently import ahead, concurrently, side_by_side
 from domain.use_cases.histories import refuse_other_history
 
 logger = logging.getLogger("migration_ledger.projector")
@@ -117,27 +118,35 @@ async def _apply(
 async def rebuild(ledger: Ledger, views: Views, *projections: Projection) -> list[Build]:
     """Build read models anew beside the live ones, and swap each when it has caught up.
 
-    The ledger is read once for all of them, and while a batch is stored the next one is applied.
+    The ledger is read once for all of them. While a batch is stored the next one is applied, and
+    the one after that is read.
     """
     models = [_NewModel(views, p, await views.rebuild(p.name, p.shape)) for p in projections]
 
-    async def read_and_apply(after: int) -> Sequence[Recorded]:
-        events = await ledger.read(after, BATCH)
+    async def store(events: Sequence[Recorded]) -> None:
+        await concurrently(model.store(_end(events)) for model in models if events)
+
+    async def apply(events: Sequence[Recorded]) -> None:
         for model in models:
             await model.apply(events)
-        return events
 
-    async def store(events: Sequence[Recorded]) -> None:
-        for model in models:
-            await model.store(_end(events))
-
-    events = await read_and_apply(0)
-    while events:
-        for model in models:
-            model.turn()
-        following = read_and_apply(events[-1].position)
-        _, events = await side_by_side(store(events), following)
+    applied: Sequence[Recorded] = []
+    async with aclosing(ahead(_batches(ledger))) as batches:
+        async for events in batches:
+            await side_by_side(store(applied), apply(events))
+            for model in models:
+                model.turn()
+            applied = events
+    await store(applied)
     return [await views.publish(model.build) for model in models]
+
+
+async def _batches(ledger: Ledger) -> AsyncIterator[Sequence[Recorded]]:
+    """All that the ledger has."""
+    after = 0
+    while events := await ledger.read(after, BATCH):
+        yield events
+        after = events[-1].position
 
 
 class _NewModel:
@@ -180,8 +189,8 @@ class _NewModel:
 
 def _keyed(projection: Projection, events: Sequence[Recorded]) -> list[tuple[str, Recorded]]:
     """Events that concern a read model, with the document of each."""
-    keyed = ((projection.key(recorded), recorded) for recorded in events)
-    return [(key, recorded) for key, recorded in keyed if key is not None]
+    key_of = projection.key
+    return [(key, event) for event in events if (key := key_of(event)) is not None]
 
 
 def _change(

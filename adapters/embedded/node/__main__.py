@@ -19,6 +19,7 @@ from adapters.embedded.node.collections import Collections, health_check
 from adapters.embedded.node.points import Points
 from adapters.embedded.node.rpc import service
 from adapters.embedded.node.store import DataDirInUseError, Store
+from adapters.garbage import collect_less
 
 log = logging.getLogger("adapters.embedded.node")
 
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
+    collect_less()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
