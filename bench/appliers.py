@@ -1,22 +1,20 @@
 """How appliers scale over collections when every write takes 50 ms, and that order is kept."""
 
 import asyncio
-import re
 import statistics
-from itertools import chain
 from uuid import UUID
 
 from adapters.kafka.topics import CHANGES
+from bench.held import held_generation, start_appliers
 from bench.migrating import WHO
 from bench.points import batches
 from bench.report import Report, Row
-from bench.servers import Running, running, worker_name
+from bench.servers import Running, running
 from bench.sink import Sink, running_sink
 from domain.model.bodies import encode_body
-from domain.model.generation import Generation
 from domain.model.recorded import ChangeSetDraft
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
-from domain.use_cases.tools import save
+from domain.use_cases.change_effects import WINDOW, WRITES_AT_ONCE
 
 NAME = "appliers"
 APPLIERS = (1, 2, 4)
@@ -30,22 +28,21 @@ QUICK_ROUNDS = 1
 WRITE_SECONDS = 0.05
 DIMENSION = 4
 AT_ONCE = 320
-LEASE_SECONDS = 600.0
 POLL_SECONDS = 0.05
 LONGEST_SECONDS = 300.0
 SCHEMA = CollectionSchema({"": VectorSpec(VectorKind.DENSE, DIMENSION, Distance.COSINE)})
-_ASSIGNED = re.compile(r" assigned .*partitions=\[([^\]]*)\]")
 
 _EXPLANATION = """\
 A store that speaks Qdrant's protocol and answers every write after {ms:.0f} ms takes {changes:,}
 changes for each of {collections} collections, one point a change. Appliers have joined the consumer
 group, and everything is recorded and published, before the first of them may begin; the clock runs
-from the first write to the answer of the last. An applier gathers up to 64 waiting changes of a
-collection in one write, and has one write to a collection in flight. The consumer group spreads
-{partitions} partitions over the appliers, and collections over partitions by their hash, so the
-busiest applier sets the time. The store notes what comes: every collection got every change once,
-in the order of the ledger, and never two writes at a time, in all {runs} runs. Medians of {rounds}
-rounds."""
+from the first write to the answer of the last. An applier gathers up to {window} waiting changes of a
+collection in one write; it has one write to a collection in flight and {at_once} in all, so one
+applier can do {bound:,.0f} changes/s at most. The consumer group spreads {partitions} partitions
+over the appliers, and collections over partitions by their hash, so the busiest applier sets the
+time. Appliers, store and servers share the machine's cores. The store notes what comes: every
+collection got every change once, in the order of the ledger, and never two writes at a time, in all
+{runs} runs. Medians of {rounds} rounds."""
 
 
 async def run(*, quick: bool = False) -> Report:
@@ -62,6 +59,9 @@ async def run(*, quick: bool = False) -> Report:
     rows = [_row(count, middle, collections * changes) for count in counts]
     notes = _EXPLANATION.format(
         ms=1000 * WRITE_SECONDS,
+        window=WINDOW,
+        at_once=WRITES_AT_ONCE,
+        bound=WRITES_AT_ONCE * WINDOW / WRITE_SECONDS,
         changes=changes,
         collections=collections,
         partitions=CHANGES.partitions,
@@ -83,33 +83,17 @@ def _row(count: int, seconds: dict[int, float], changes: int) -> Row:
 async def _measure(appliers: int, collections: int, changes: int) -> float:
     """Seconds from the first write to the last."""
     async with running_sink(WRITE_SECONDS) as sink:
-        configured = {"qdrant_url": sink.url}
-        async with running(configured, {"relay": 1, "applier": appliers}) as stack:
-            generations = [await _generation(stack, number) for number in range(collections)]
-            for generation in generations:
-                await stack.service.applications.acquire(generation, "bench", LEASE_SECONDS, 0.0)
-            for generation in generations:
+        async with running({"qdrant_url": sink.url}, {"relay": 1}) as stack:
+            for number in range(collections):
+                generation = await held_generation(stack, f"collection_{number}", SCHEMA)
                 await _record(stack, generation, changes)
             async with asyncio.timeout(LONGEST_SECONDS):
-                await _joined(stack, appliers)
-                await stack.service.applications.release("bench")
+                names = await start_appliers(stack, range(1, appliers + 1))
                 while await stack.service.applications.lagging():
                     await asyncio.sleep(POLL_SECONDS)
+            await stack.supervisor.stop(names)
         _check(sink, collections, changes)
         return sink.last - sink.first
-
-
-async def _generation(stack: Running, number: int) -> UUID:
-    generation = Generation(
-        collection=f"collection_{number}",
-        store="default",
-        physical=f"collection_{number}",
-        number=1,
-        schema=SCHEMA.to_json(),
-        origin="created",
-    )
-    await save(stack.service.ledger, generation, f"create/{number}", WHO)
-    return generation.id
 
 
 async def _record(stack: Running, generation: UUID, changes: int) -> None:
@@ -123,23 +107,6 @@ async def _record(stack: Running, generation: UUID, changes: int) -> None:
     for start in range(0, changes, AT_ONCE):
         key = f"write/{generation}/{start}"
         await stack.service.ledger.record(key, WHO, drafts[start : start + AT_ONCE])
-
-
-async def _joined(stack: Running, appliers: int) -> None:
-    """Wait until the consumer group has given every partition to one of all appliers."""
-    logs = [
-        stack.supervisor.log_path(worker_name("applier", number + 1)) for number in range(appliers)
-    ]
-    while True:
-        given = [_last_assigned(log.read_text()) for log in logs]
-        if all(given) and sorted(chain(*given)) == list(range(CHANGES.partitions)):
-            return
-        await asyncio.sleep(POLL_SECONDS)
-
-
-def _last_assigned(log: str) -> list[int]:
-    found = _ASSIGNED.findall(log)
-    return [int(number) for number in found[-1].split(",") if number] if found else []
 
 
 def _check(sink: Sink, collections: int, changes: int) -> None:

@@ -7,16 +7,15 @@ from uuid import UUID
 
 import numpy as np
 
+from bench.held import held_generation, start_appliers
 from bench.migrating import WHO
 from bench.points import batches
 from bench.report import Report, Row
 from bench.servers import Running, running
 from domain.model.bodies import encode_body
-from domain.model.generation import Generation
 from domain.model.points import FLOAT32, PointBatch
 from domain.model.recorded import ChangeSetDraft
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
-from domain.use_cases.tools import save
 
 NAME = "poison"
 COLLECTIONS = 50
@@ -28,7 +27,6 @@ QUICK_CHANGES_EACH = 10
 QUICK_ROUNDS = 1
 DIMENSION = 64
 AIM = 0.9
-LEASE_SECONDS = 600.0
 POLL_SECONDS = 0.05
 SCHEMA = CollectionSchema({"": VectorSpec(VectorKind.DENSE, DIMENSION, Distance.COSINE)})
 
@@ -46,14 +44,12 @@ async def run(*, quick: bool = False) -> Report:
     changes = QUICK_CHANGES_EACH if quick else CHANGES_EACH
     rounds = QUICK_ROUNDS if quick else ROUNDS
     seconds: dict[bool, list[float]] = {False: [], True: []}
-    async with running({}, {"relay": 1, "applier": 1}) as stack:
-        # The applier joins its consumer group before anything is measured.
-        await _measure(stack, "warm", 1, changes, poisoned=True)
-        for number in range(rounds):
-            for poisoned in (False, True) if number % 2 == 0 else (True, False):
-                name = f"round{number}{'poisoned' if poisoned else 'well'}"
-                took = await _measure(stack, name, collections, changes, poisoned=poisoned)
-                seconds[poisoned].append(took)
+    turns = (False, True, True, False)
+    async with running({}, {"relay": 1}) as stack:
+        for number in range(1, 2 * rounds + 1):
+            poisoned = turns[number % len(turns)]
+            took = await _measure(stack, number, collections, changes, poisoned=poisoned)
+            seconds[poisoned].append(took)
     total = collections * changes * POINTS_EACH
     rate = {poisoned: total / statistics.median(took) for poisoned, took in seconds.items()}
     row = Row(
@@ -70,25 +66,24 @@ async def run(*, quick: bool = False) -> Report:
 
 
 async def _measure(
-    stack: Running, name: str, collections: int, changes: int, *, poisoned: bool
+    stack: Running, number: int, collections: int, changes: int, *, poisoned: bool
 ) -> float:
     """Seconds until all collections but the poisoned one have everything."""
-    well = [await _generation(stack, f"{name}_{number}") for number in range(collections)]
-    sick = [await _generation(stack, f"{name}_sick")] if poisoned else []
-    applications = stack.service.applications
-    for generation in well + sick:
-        await applications.acquire(generation, "bench", LEASE_SECONDS, 0.0)
+    name = f"round{number}"
+    well = [await held_generation(stack, f"{name}_{n}", SCHEMA) for n in range(collections)]
+    sick = [await held_generation(stack, f"{name}_sick", SCHEMA)] if poisoned else []
     for generation in sick:
         await _record(stack, generation, _wrong(), 1)
     for generation in well + sick:
         points = PointBatch.concatenate(list(batches(changes * POINTS_EACH, DIMENSION, 1)))
         await _record(stack, generation, points, changes)
+    appliers = await start_appliers(stack, [number])
     began = time.perf_counter()
-    await applications.release("bench")
     await _until_done(stack, well)
     took = time.perf_counter() - began
     await _until_done(stack, sick)
     await _check(stack, sick)
+    await stack.supervisor.stop(appliers)
     return took
 
 
@@ -109,19 +104,6 @@ async def _check(stack: Running, sick: list[UUID]) -> None:
         status = await stack.service.applications.status(generation)
         if status is None or status.halted_at is None:
             raise RuntimeError("the poisoned collection did not halt")
-
-
-async def _generation(stack: Running, name: str) -> UUID:
-    generation = Generation(
-        collection=name,
-        store="default",
-        physical=name,
-        number=1,
-        schema=SCHEMA.to_json(),
-        origin="created",
-    )
-    await save(stack.service.ledger, generation, f"create/{name}", WHO)
-    return generation.id
 
 
 def _wrong() -> PointBatch:

@@ -85,6 +85,12 @@ class _Collections(qdrant.CollectionsServicer):
         )
         return qdrant.CollectionOperationResponse(result=True)
 
+    async def Update(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        config = self._sink.collections[request.collection_name].config
+        for key, value in request.metadata.items():
+            config.metadata[key].CopyFrom(value)
+        return qdrant.CollectionOperationResponse(result=True)
+
     async def Get(self, request: Any, context: Any) -> Any:  # noqa: N802
         name = request.collection_name
         if name not in self._sink.collections:
