@@ -7,7 +7,7 @@ from functools import partial
 from random import Random
 
 from adapters.embedded.endpoints import running_endpoints
-from adapters.kafka.consumer import GROUP, ChangeConsumer
+from adapters.kafka.consumer import ChangeConsumer
 from adapters.kafka.publisher import Publisher
 from adapters.kafka.settings import KafkaSettings
 from adapters.objects.store import SizedObjects, StoredObjects
@@ -146,7 +146,7 @@ class Service:
     def changes(self) -> ChangeConsumer:
         """A new consumer of changes, for an applier; appliers of one ledger share a group."""
         settings = kafka_settings(self.settings, embedded="kafka" in self.embedded)
-        return ChangeConsumer(settings, group=f"{GROUP}.{self.identity}")
+        return ChangeConsumer(settings, ledger=self.identity)
 
 
 def with_endpoints(settings: Settings) -> Settings:

@@ -36,8 +36,8 @@ _EXPLANATION = """\
 A store that speaks Qdrant's protocol and answers every write after {ms:.0f} ms takes {changes:,}
 changes for each of {collections} collections, one point a change. Appliers have joined the consumer
 group, and everything is recorded and published, before the first of them may begin; the clock runs
-from the first write to the answer of the last. An applier gathers up to {window} waiting changes of a
-collection in one write; it has one write to a collection in flight and {at_once} in all, so one
+from the first write to the answer of the last. An applier gathers up to {window} waiting changes of
+a collection in one write; it has one write to a collection in flight and {at_once} in all, so one
 applier can do {bound:,.0f} changes/s at most. The consumer group spreads {partitions} partitions
 over the appliers, and collections over partitions by their hash, so the busiest applier sets the
 time. Appliers, store and servers share the machine's cores. The store notes what comes: every

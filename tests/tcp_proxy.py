@@ -34,7 +34,7 @@ class TcpProxy:
         target: port that connections are passed on to; changed when a server moves.
         delay: seconds that each piece of an answer is held up.
         links: the connections that are open now.
-        held: bytes that are kept by `hold` now.
+        held: bytes that were taken and not passed on yet.
     """
 
     def __init__(self, target: int, *, delay: float = 0.0) -> None:
@@ -114,14 +114,25 @@ class TcpProxy:
         open_: asyncio.Event,
         delay: float,
     ) -> None:
-        while chunk := await reader.read(CHUNK):
-            if delay:
-                await asyncio.sleep(delay)
-            self.held += len(chunk)
-            await open_.wait()
-            self.held -= len(chunk)
-            writer.write(chunk)
-            await writer.drain()
+        taken: asyncio.Queue[bytes] = asyncio.Queue()
+
+        async def take() -> None:
+            chunk = b"-"
+            while chunk:
+                chunk = await reader.read(CHUNK)
+                self.held += len(chunk)
+                taken.put_nowait(chunk)
+
+        # What is held is taken all the same, so that its sender can go on sending.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(take())
+            while chunk := await taken.get():
+                if delay:
+                    await asyncio.sleep(delay)
+                await open_.wait()
+                self.held -= len(chunk)
+                writer.write(chunk)
+                await writer.drain()
         await self._before_end(open_)
         with suppress(OSError):
             writer.write_eof()

@@ -19,7 +19,6 @@ from adapters.kafka.settings import KafkaSettings
 from adapters.kafka.topics import CHANGES, partition_of
 from domain.model.errors import Rejected, Unavailable
 
-GROUP = "applier"
 SESSION_SECONDS = 6.0
 HEARTBEAT_SECONDS = 1.5
 POLL_SECONDS = 0.2
@@ -37,6 +36,11 @@ _LOG = logging.getLogger("migration_ledger.consumer")
 _PATTERN = f"^{re.escape(CHANGES.name)}$"
 
 
+def group_of(ledger: str) -> str:
+    """The consumer group of a ledger's appliers: what another ledger has committed says nothing."""
+    return f"applier.{ledger}"
+
+
 class ChangeConsumer:
     """Reads `ledger.changes` in a consumer group; every change at least once.
 
@@ -46,15 +50,13 @@ class ChangeConsumer:
 
     Args:
         settings: of the broker.
-        group: consumer group.
+        ledger: id of the ledger whose changes these are; its appliers share a consumer group.
         max_open: changes of a partition that may be open before no more of it are fetched.
     """
 
-    def __init__(
-        self, settings: KafkaSettings, *, group: str = GROUP, max_open: int = 2000
-    ) -> None:
+    def __init__(self, settings: KafkaSettings, *, ledger: str, max_open: int = 2000) -> None:
         self._settings = settings
-        self._group = group
+        self._group = group_of(ledger)
         self._max_open = max_open
         self._broker = Broker(settings, deadline=DEADLINE_SECONDS)
         self._consumer: Any = None

@@ -15,6 +15,7 @@ from domain.model.aggregate import Actor, Context
 from domain.model.generation import Application, Generation
 from domain.model.recorded import Recorded
 
+LEDGER = "a-ledger"
 PATIENT = 60.0
 """Seconds for a call to a broker that may be slow to start."""
 CONTEXT = Context(Actor("mara", "os-user"), "because", "migration-1", "step-2")

@@ -23,7 +23,7 @@ _USES = (
     (Resource.TOPIC, "ledger.events", Operation.WRITE),
     (Resource.TOPIC, "ledger.changes", Operation.READ),
     (Resource.TOPIC, "ledger.changes", Operation.WRITE),
-    (Resource.GROUP, "applier", Operation.READ),
+    (Resource.GROUP, "applier.", Operation.READ),
 )
 _CREATES = (
     (Resource.TOPIC, "ledger.events", Operation.CREATE),

@@ -25,6 +25,7 @@ from adapters.kafka.topics import CHANGES, EVENTS, PartitionMismatch, partition_
 from domain.model.errors import Unavailable
 from domain.model.timeline import Standing
 from tests.contract.kafka_events import (
+    LEDGER,
     PATIENT,
     alias_pointed,
     changes_applied,
@@ -45,7 +46,7 @@ from adapters.kafka.settings import KafkaSettings
 async def main():
     settings, group, stream = sys.argv[1:]
     settings = KafkaSettings(**json.loads(settings))
-    async with ChangeConsumer(settings, group=group) as consumer:
+    async with ChangeConsumer(settings, ledger=group) as consumer:
         taken = 0
         while True:
             for change in await consumer.fetch():
@@ -97,7 +98,7 @@ async def test_published_changes_come_in_order_per_stream(
     events = history(3000, streams)
     for start in range(0, 3000, 1000):
         await publisher.publish(events[start : start + 1000])
-    async with ChangeConsumer(settings, group=str(uuid4())) as consumer:
+    async with ChangeConsumer(settings, ledger=str(uuid4())) as consumer:
         changes = await take(consumer, lambda change: change.stream in streams, 3000)
     versions = defaultdict(list)
     for change in changes:
@@ -161,14 +162,17 @@ async def test_a_topic_with_other_partitions_is_refused(own_broker: OwnBroker) -
             PartitionMismatch, match=r"ledger\.changes has 4 .* must have 12.*Delete"
         ):
             await publisher.ensure_topics()
-    async with ChangeConsumer(settings) as consumer:
+    async with ChangeConsumer(settings, ledger=LEDGER) as consumer:
         with pytest.raises(PartitionMismatch):
             await consumer.fetch()
 
 
 async def test_nothing_creates_topics_by_asking_for_them(own_broker: OwnBroker) -> None:
     settings = own_broker.settings
-    async with Publisher(settings) as publisher, ChangeConsumer(settings) as consumer:
+    async with (
+        Publisher(settings) as publisher,
+        ChangeConsumer(settings, ledger=LEDGER) as consumer,
+    ):
         with pytest.raises(Unavailable):
             await publisher.publish(history(1, [uuid4()]))
         assert await consumer.fetch() == []
@@ -210,7 +214,7 @@ async def test_a_consumer_leaves_a_frozen_broker_in_time(own_broker: OwnBroker) 
     async with Publisher(own_broker.settings, deadline=PATIENT) as publisher:
         await publisher.ensure_topics()
         await publisher.publish(history(5, [stream]))
-    consumer = await ChangeConsumer(own_broker.settings).__aenter__()
+    consumer = await ChangeConsumer(own_broker.settings, ledger=LEDGER).__aenter__()
     for change in await take(consumer, lambda _: True, 5):
         consumer.complete(change)
     own_broker.freeze()
@@ -232,9 +236,9 @@ async def test_consumers_of_a_group_share_the_partitions(settings: KafkaSettings
             while not settled([consumer.assigned() for consumer in consumers]):
                 await asyncio.gather(*(consumer.fetch() for consumer in consumers))
 
-    async with ChangeConsumer(settings, group=group) as first:
+    async with ChangeConsumer(settings, ledger=group) as first:
         await fetch_until([first], lambda has: has == [everything])
-        async with ChangeConsumer(settings, group=group) as second:
+        async with ChangeConsumer(settings, ledger=group) as second:
             await fetch_until(
                 [first, second],
                 lambda has: has[0] | has[1] == everything and not has[0] & has[1] and all(has),
@@ -247,12 +251,12 @@ async def test_only_what_is_done_is_committed(
 ) -> None:
     stream, group = uuid4(), str(uuid4())
     await publisher.publish(history(10, [stream]))
-    async with ChangeConsumer(settings, group=group) as consumer:
+    async with ChangeConsumer(settings, ledger=group) as consumer:
         changes = await take(consumer, lambda change: change.stream == stream, 10)
         for change in changes:
             if change.position not in (5, 8):
                 consumer.complete(change)
-    async with ChangeConsumer(settings, group=group) as consumer:
+    async with ChangeConsumer(settings, ledger=group) as consumer:
         again = await take(consumer, lambda change: change.stream == stream, 6)
     assert [change.position for change in again] == [5, 6, 7, 8, 9, 10]
 
@@ -262,7 +266,7 @@ async def test_after_a_pause_longer_than_a_session_nothing_is_committed(
 ) -> None:
     stream = uuid4()
     await publisher.publish(history(10, [stream]))
-    async with ChangeConsumer(settings, group=str(uuid4())) as consumer:
+    async with ChangeConsumer(settings, ledger=str(uuid4())) as consumer:
         for change in await take(consumer, lambda change: change.stream == stream, 10):
             consumer.complete(change)
             assert change.delivery is not None
@@ -284,7 +288,7 @@ async def test_no_more_is_fetched_while_too_much_is_open(
     stream = uuid4()
     for after in range(0, 5000, 1000):
         await publisher.publish(history(1000, [stream], after=after))
-    async with ChangeConsumer(settings, group=str(uuid4()), max_open=1500) as consumer:
+    async with ChangeConsumer(settings, ledger=str(uuid4()), max_open=1500) as consumer:
         taken = await take(consumer, lambda change: change.stream == stream, 1501)
         assert not any(change.stream == stream for change in await consumer.fetch())
         for change in taken:
@@ -309,7 +313,7 @@ async def test_changes_of_a_killed_consumer_come_to_another(
         assert await child.stdout.readline() == b"taken\n"
     child.kill()
     await child.wait()
-    async with ChangeConsumer(settings, group=group) as consumer:
+    async with ChangeConsumer(settings, ledger=group) as consumer:
         changes = await take(consumer, lambda change: change.stream == stream, 20)
     assert [change.position for change in changes] == list(range(1, 21))
 
@@ -321,7 +325,7 @@ async def test_a_consumer_reads_a_broker_that_forgot_everything_again(
     stream = uuid4()
     async with (
         Publisher(settings, deadline=PATIENT) as publisher,
-        ChangeConsumer(settings) as consumer,
+        ChangeConsumer(settings, ledger=LEDGER) as consumer,
     ):
         await publisher.ensure_topics()
         await publisher.publish(history(50, [stream]))
@@ -346,7 +350,7 @@ async def test_a_shorter_topic_under_a_live_consumer_is_read_from_its_beginning(
     stream = uuid4()
     async with (
         Publisher(settings, deadline=PATIENT) as publisher,
-        ChangeConsumer(settings) as consumer,
+        ChangeConsumer(settings, ledger=LEDGER) as consumer,
     ):
         await publisher.ensure_topics()
         await publisher.publish(history(50, [stream]))

@@ -11,7 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from adapters.kafka.consumer import ChangeConsumer
 from adapters.kafka.publisher import Publisher
 from adapters.kafka.topics import CHANGES, EVENTS, TOPICS
-from tests.contract.kafka_events import PATIENT, history
+from tests.contract.kafka_events import LEDGER, PATIENT, history
 from tests.infra.kafka.admin import administrator, delete_topics
 from tests.infra.kafka.server import Kafka
 
@@ -52,7 +52,7 @@ async def test_deleted_records_are_not_lost_messages(own_kafka: Kafka) -> None:
     stream = uuid4()
     async with (
         Publisher(settings, deadline=PATIENT) as publisher,
-        ChangeConsumer(settings) as consumer,
+        ChangeConsumer(settings, ledger=LEDGER) as consumer,
     ):
         await publisher.ensure_topics()
         await publisher.publish(history(20, [stream]))

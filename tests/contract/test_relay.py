@@ -23,7 +23,7 @@ from domain.ports import EventPublisher
 from domain.use_cases import relay as use_case
 from domain.use_cases.relay import CURSOR, DRAIN_SECONDS, relay
 from tests.contract.builders import command, generation
-from tests.contract.kafka_events import event_id, history, ids, messages
+from tests.contract.kafka_events import LEDGER, event_id, history, ids, messages
 from tests.infra.brokers import OwnBroker
 from tests.infra.kafka.admin import delete_topics
 
@@ -141,7 +141,7 @@ async def test_a_broker_killed_while_publishing_gets_everything(
 
     async with (
         Publisher(settings) as publisher,
-        ChangeConsumer(settings) as consumer,
+        ChangeConsumer(settings, ledger=LEDGER) as consumer,
         ledgers.relaying(Faulty(publisher, kill_once), "a"),
         asyncio.timeout(60),
     ):

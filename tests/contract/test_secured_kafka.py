@@ -14,7 +14,7 @@ from adapters.kafka.publisher import Publisher
 from adapters.kafka.settings import KafkaSettings
 from adapters.kafka.topics import EVENTS, TOPICS
 from domain.model.errors import Unavailable
-from tests.contract.kafka_events import PATIENT, event_id, history, ids, messages
+from tests.contract.kafka_events import LEDGER, PATIENT, event_id, history, ids, messages
 from tests.contract.secured_kafka import (
     MECHANISMS,
     NO_CREATOR,
@@ -50,7 +50,7 @@ async def goes_through(settings: KafkaSettings) -> None:
     events = history(10, [uuid4()])
     async with (
         Publisher(settings, deadline=PATIENT) as publisher,
-        ChangeConsumer(settings) as consumer,
+        ChangeConsumer(settings, ledger=LEDGER) as consumer,
     ):
         await publisher.ensure_topics()
         await publisher.publish(events)
@@ -62,7 +62,7 @@ async def goes_through(settings: KafkaSettings) -> None:
                 consumer.complete(change)
     assert [change.position for change in taken] == [event.position for event in events]
     assert ids(await messages(settings, EVENTS)) == [event_id(event) for event in events]
-    async with ChangeConsumer(settings) as consumer:
+    async with ChangeConsumer(settings, ledger=LEDGER) as consumer:
         while not consumer.assigned():
             assert await consumer.fetch() == []
         assert await consumer.fetch() == []

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from adapters.kafka.broker import Broker
 from adapters.kafka.cloud_events import Change, Message, decode
-from adapters.kafka.consumer import GROUP
+from adapters.kafka.consumer import group_of
 from adapters.kafka.settings import KafkaSettings
 from adapters.kafka.topics import CHANGES, EVENTS, TopicSpec
 
@@ -21,6 +21,9 @@ EXAMPLES = 3
 
 # Where generations are applied.
 _APPLIED = "SELECT generation, applied, halted_at FROM migration_ledger.applications"
+
+# Which ledger it is.
+_LEDGER = "SELECT ledger::text FROM migration_ledger.timeline"
 
 # How far the relay says that it is.
 _CURSOR = "SELECT position FROM migration_ledger.cursors WHERE name = 'relay'"
@@ -100,7 +103,7 @@ async def check_published(bootstrap: str, connection: asyncpg.Connection) -> lis
 
 async def check_offsets(bootstrap: str, connection: asyncpg.Connection) -> list[str]:
     """What the group of appliers has committed is applied, or halts in the ledger."""
-    committed = await _committed(bootstrap)
+    committed = await _committed(bootstrap, await connection.fetchval(_LEDGER))
     if not committed:
         return []
     topic = await contents(bootstrap, CHANGES)
@@ -120,9 +123,9 @@ async def check_offsets(bootstrap: str, connection: asyncpg.Connection) -> list[
     return findings[:EXAMPLES]
 
 
-async def _committed(bootstrap: str) -> dict[int, int]:
+async def _committed(bootstrap: str, ledger: str) -> dict[int, int]:
     found = {}
-    async with asyncio.timeout(SECONDS), _consumer(bootstrap, GROUP) as consumer:
+    async with asyncio.timeout(SECONDS), _consumer(bootstrap, group_of(ledger)) as consumer:
         partitions = [TopicPartition(CHANGES.name, n) for n in range(CHANGES.partitions)]
         consumer.assign(partitions)
         for partition in partitions:

@@ -6,7 +6,7 @@ away too; `planted.md` says so.
 
 from dataclasses import dataclass
 
-from tests.faults.schedule import Aim, Kind
+from tests.faults.schedule import APPLIERS, Aim, Kind
 from tests.faults.source import Replacement
 
 APPLYING = "domain/use_cases/apply_changes.py"
@@ -17,8 +17,7 @@ RECORDING = "adapters/postgres/recording.py"
 CHANGE_SETS = "adapters/postgres/change_sets.py"
 
 KILLED_APPLIERS = tuple(
-    Aim(Kind.KILL, applier, topic="application.changes-applied", last=60)
-    for applier in ("applier-1", "applier-2")
+    Aim(Kind.KILL, applier, topic="application.changes-applied", last=60) for applier in APPLIERS
 )
 
 
@@ -177,6 +176,10 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
             await store.upsert(physical, await self._bodies.points(again))
         return len(last)""",
             ),
+        ),
+        aims=tuple(
+            Aim(Kind.PAUSE, applier, topic="application.changes-applied", last=40, seconds=3)
+            for applier in APPLIERS
         ),
         found_by="written points",
     ),
@@ -339,7 +342,7 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
         ),
         aims=tuple(
             Aim(Kind.PAUSE, applier, topic="flow.range-recorded", first=12, last=15)
-            for applier in ("applier-1", "applier-2")
+            for applier in APPLIERS
         ),
         found_by="cut-over",
     ),

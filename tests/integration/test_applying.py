@@ -546,7 +546,7 @@ async def test_through_the_broker(
     stop = asyncio.Event()
     async with (
         Publisher(broker_settings) as publisher,
-        ChangeConsumer(broker_settings) as consumer,
+        ChangeConsumer(broker_settings, ledger="a-ledger") as consumer,
         asyncio.TaskGroup() as group,
     ):
         cursors = PostgresCursors(database)

@@ -17,7 +17,7 @@ from domain.model.recorded import Recorded
 from domain.use_cases import relay as use_case
 from domain.use_cases.apply_changes import Applier
 from domain.use_cases.relay import CURSOR, relay
-from tests.contract.kafka_events import event_id, ids, messages
+from tests.contract.kafka_events import LEDGER, event_id, ids, messages
 from tests.infra.brokers import OwnBroker
 from tests.infra.kafka.admin import delete_topics
 from tests.integration.builders import document_points
@@ -40,7 +40,10 @@ async def running(world: World, database: Database, publisher: Any, broker: Any)
     """A relay with this publisher, and an applier behind the broker."""
     stop = asyncio.Event()
     cursors = PostgresCursors(database)
-    async with ChangeConsumer(broker.settings) as consumer, asyncio.TaskGroup() as group:
+    async with (
+        ChangeConsumer(broker.settings, ledger=LEDGER) as consumer,
+        asyncio.TaskGroup() as group,
+    ):
         group.create_task(relay(world.ledger, cursors, world.leaders, publisher, "relay", stop))
         group.create_task(Applier(world.tools, consumer, "applier").run(stop))
         try:

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from adapters.kafka.consumer import GROUP
+from adapters.kafka.consumer import group_of
 from adapters.kafka.publisher import Publisher
 from adapters.kafka.settings import KafkaSettings
 from adapters.kafka.topics import CHANGES
@@ -25,8 +25,8 @@ from tests.integration.worlds import World, eventually
 from tests.tcp_proxy import TcpProxy
 
 POINTS = 60
-A_CALL = 100
-"""Bytes; the headers of a call have more, and what else a client sends has less."""
+A_WRITE = 2000
+"""Bytes; these points have more, and what else a client sends has less."""
 PAUSING = (str(Path(__file__).with_name("pausing_worker.py")), "2")
 
 
@@ -110,10 +110,11 @@ async def differs(world: World, generation: UUID) -> bool:
     return not await equal(world, generation)
 
 
-async def committed(kafka: KafkaSettings) -> dict[TopicPartition, int]:
+async def committed(world: World, kafka: KafkaSettings) -> dict[TopicPartition, int]:
     """What the group of appliers has committed."""
+    group = group_of((await world.ledger.standing()).ledger)
     consumer = AIOKafkaConsumer(
-        **kafka.client_arguments(), group_id=GROUP, enable_auto_commit=False
+        **kafka.client_arguments(), group_id=group, enable_auto_commit=False
     )
     await consumer.start()
     try:
@@ -147,7 +148,7 @@ async def test_a_write_that_arrives_after_newer_ones_is_put_right(
     await eventually(lambda: differs(world, generation))
     await eventually(lambda: equal(world, generation))
 
-    offsets = await committed(own_broker.settings)
+    offsets = await committed(world, own_broker.settings)
     zombie.send(signal.SIGCONT)
     await zombie.says("lease_lost")
     await overwrite(world, generation, 4)
@@ -156,13 +157,13 @@ async def test_a_write_that_arrives_after_newer_ones_is_put_right(
     receipts = await world.events("application.changes-applied")
     through = [vars(one.event)["through"] for one in receipts]
     assert through == sorted(set(through))
-    later = await committed(own_broker.settings)
+    later = await committed(world, own_broker.settings)
     assert all(later[partition] >= offset for partition, offset in offsets.items())
     assert successor.process.returncode is None
 
 
 async def is_held(proxy: TcpProxy) -> bool:
-    return proxy.held > A_CALL
+    return proxy.held > A_WRITE
 
 
 @pytest.mark.broker

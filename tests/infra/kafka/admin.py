@@ -13,7 +13,7 @@ from adapters.kafka.topics import TOPICS, TopicSpec
 
 SECONDS = 30
 _ALLOW = 3
-_LITERAL = 3
+_LITERAL, _PREFIXED = 3, 4
 _ANY_HOST = "*"
 
 
@@ -57,9 +57,13 @@ async def delete_topics(settings: KafkaSettings, topics: Sequence[TopicSpec] = T
 async def allow(
     settings: KafkaSettings, user: str, resource: Resource, name: str, operation: Operation
 ) -> None:
-    """Let a user do something with a resource, from any host."""
+    """Let a user do something with a resource, from any host.
+
+    A name that ends in a dot stands for all that begin with it.
+    """
+    pattern = _PREFIXED if name.endswith(".") else _LITERAL
     request = CreateAclsRequest(
-        *(resource, name, _LITERAL, f"User:{user}", _ANY_HOST, operation, _ALLOW)
+        *(resource, name, pattern, f"User:{user}", _ANY_HOST, operation, _ALLOW)
     )
     async with administrator(settings) as admin:
         response = await admin._send_to_controller(request)
