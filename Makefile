@@ -7,27 +7,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KAFKA_TESTS ?= tests
 
-# What `make test-long` runs and `make test` leaves out.
-LONG := tests/faults tests/contract/test_secured_kafka.py tests/integration/test_late_writes.py \
-	tests/integration/test_fault_throttled_store.py tests/integration/test_fault_zombie_applier.py \
-	tests/e2e/test_fault_dead_letters.py tests/e2e/test_fault_disk_full.py \
-	tests/e2e/test_fault_slow_store.py tests/e2e/test_missing_dependency.py \
-	tests/e2e/test_secured_broker.py tests/e2e/test_sigterm.py
-
 # A broker that is configured; else Apache Kafka, which Maven fetches into build/kafka.
 BROKER = $(if $(MIGRATION_LEDGER_KAFKA_BOOTSTRAP),,$(BIN)/python -m tests.infra.kafka)
 
-.PHONY: demo test test-long test-kafka faults bench check unit format lock clean
+.PHONY: demo test test-kafka faults bench check unit format lock clean
 
 demo: $(STAMP)
 	@$(BIN)/migration-ledger demo --data-dir .migration-ledger
 
 test: check
-	$(BIN)/pytest tests --ignore=tests/unit $(LONG:%=--ignore=%) -n $(JOBS) --dist loadgroup
-
-# Half an hour: real processes that are killed, stopped and cut off. Alone on its machine.
-test-long: $(STAMP)
-	$(BIN)/pytest $(LONG)
+	$(BIN)/pytest tests --ignore=tests/unit --ignore=tests/faults -n $(JOBS) --dist loadgroup
+	$(BIN)/pytest tests/faults  # alone: they measure how long a recovery takes
 
 # One after another: they share a broker, and topics have fixed names.
 test-kafka: $(STAMP)

@@ -6,7 +6,7 @@ away too; `planted.md` says so.
 
 from dataclasses import dataclass
 
-from tests.faults.schedule import APPLIERS, Aim, Kind
+from tests.faults.schedule import APPLIERS, QDRANT, Aim, Kind
 from tests.faults.source import Replacement
 
 APPLYING = "domain/use_cases/apply_changes.py"
@@ -16,10 +16,15 @@ RELAY = "domain/use_cases/relay.py"
 RECORDING = "adapters/postgres/recording.py"
 CHANGE_SETS = "adapters/postgres/change_sets.py"
 
-KILLED_APPLIERS = tuple(
-    Aim(Kind.KILL, applier, topic="application.changes-applied", last=60) for applier in APPLIERS
+KILLED_WITH_WRITES_UNDER_WAY = tuple(
+    aim
+    for applier in APPLIERS
+    for aim in (
+        Aim(Kind.HOLD_REQUESTS, applier, QDRANT, first=12, last=12, seconds=4),
+        Aim(Kind.KILL, applier, first=12, last=12, after=1.5),
+    )
 )
-
+"""Appliers die at changes that were delivered to them, and that the store has not got."""
 
 OFFSET_FIRST = Replacement(
     APPLYING,
@@ -112,7 +117,7 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
     Plant(
         "offset-before-receipt",
         (OFFSET_FIRST,),
-        aims=KILLED_APPLIERS * 2,
+        aims=KILLED_WITH_WRITES_UNDER_WAY,
         found_by="offsets",
     ),
     Plant(
@@ -141,7 +146,7 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
                 "        self._delivered.append(change)\n        self._complete(change)\n",
             ),
         ),
-        aims=KILLED_APPLIERS * 2,
+        aims=KILLED_WITH_WRITES_UNDER_WAY,
         found_by="offsets",
     ),
     Plant(

@@ -195,6 +195,7 @@ class Aim:
         topic: whose events the moment is counted by.
         first: the first event that it may be.
         last: the last.
+        after: seconds between that event and the fault, at least.
         seconds: how long it lasts; 0 for what the profile says.
     """
 
@@ -204,13 +205,13 @@ class Aim:
     topic: str = "application.changes-applied"
     first: int = 1
     last: int = 1
+    after: float = 0.0
     seconds: float = 0.0
 
     def drawn(self, random: Random, profile: Profile) -> Fault:
         """The fault."""
-        moment = Moment(
-            self.topic, random.randint(self.first, self.last), round(random.uniform(0, 0.3), 3)
-        )
+        count = random.randint(self.first, self.last)
+        moment = Moment(self.topic, count, round(self.after + random.uniform(0, 0.3), 3))
         lasting = {Kind.KILL: round(random.uniform(0.1, 0.5), 2), Kind.CUT: 0.0}
         seconds = self.seconds or lasting.get(self.kind, profile.pause)
         return Fault(moment, self.kind, self.target, self.server, seconds)

@@ -29,7 +29,7 @@ def test_every_bug_of_the_list_is_planted() -> None:
 @pytest.mark.e2e
 @pytest.mark.timeout(300)
 @pytest.mark.xdist_group("faults")
-@pytest.mark.parametrize("name", ["tombstone-lost", "head-not-updated"])
+@pytest.mark.parametrize("name", ["tombstone-lost", "head-not-updated", "offset-before-receipt"])
 def test_a_planted_bug_is_found(name: str, tmp_path: Path) -> None:
     plant = BY_NAME[name]
     verdict = asyncio.run(run(aimed(plant.seed, SUITE, plant.aims), tmp_path, plant.replacements))
