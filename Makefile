@@ -28,7 +28,7 @@ faults: $(STAMP)
 	$(BIN)/python -m tests.faults --seeds $(FAULTS_SEEDS) --profile nightly
 	$(BIN)/python -m tests.faults --plant all
 
-# Measures for about a quarter of an hour, alone on its machine, and writes docs/reference/benchmarks.md.
+# Measures for about twenty minutes, alone on its machine, and writes docs/reference/benchmarks.md.
 bench: $(STAMP)
 	$(BIN)/python -m bench --write
 

@@ -22,7 +22,7 @@ _EXPLANATION = """\
 The peak of the memory that a process shares with no other (`Private_Clean` and `Private_Dirty` of
 `/proc/PID/smaps_rollup`), sampled every {every:.0f} ms while a whole migration runs, its check
 included, in new folders with new servers. {small:,} points are migrated and {large:,}, of
-{dimension} dimensions with texts of 40 words. Bodies that an applier keeps are bounded at 128 MiB
+{dimension} dimensions with texts of 40 words. Bodies that an applier keeps are bounded at 64 MiB
 of their encoded size, and what is in flight by batches, so larger vectors take up to the same
 bounds. Servers beside them: PostgreSQL's processes together; the node holds the points that it
 serves."""

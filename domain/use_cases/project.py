@@ -107,12 +107,14 @@ async def advance(ledger: Ledger, views: Views, projection: Projection, build: B
 async def _apply(
     views: Views, projection: Projection, build: Build, events: Sequence[Recorded]
 ) -> Build:
-    if not events:
-        return build if build.live else await views.publish(build)
-    keyed = _keyed(projection, events)
-    documents: Documents = dict(await views.load(build, sorted({key for key, _ in keyed})))
-    _change(projection, documents, keyed)
-    return await views.store(build, documents, _end(events))
+    if events:
+        keyed = _keyed(projection, events)
+        documents: Documents = dict(await views.load(build, sorted({key for key, _ in keyed})))
+        _change(projection, documents, keyed)
+        build = await views.store(build, documents, _end(events))
+    if len(events) < BATCH and not build.live:
+        build = await views.publish(build)
+    return build
 
 
 async def rebuild(ledger: Ledger, views: Views, *projections: Projection) -> list[Build]:

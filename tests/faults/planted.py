@@ -265,12 +265,21 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
         (
             Replacement(
                 "adapters/postgres/views.py",
-                "            if written:\n                await connection.execute(",
+                "                *(deleted, list(written), list(written.values())),\n",
+                "                *([], [], []),\n",
+            ),
+            Replacement(
+                "adapters/postgres/views.py",
+                "        return replace(build, cursor=cursor)",
                 """        if build.live:
             await asyncio.sleep(0.1)
-        async with self._database.transaction() as connection:
-            if written:
-                await connection.execute(""",
+        async with self._database.connection() as connection:
+            await connection.fetchval(
+                _STORE,
+                *(build.number, cursor.position, cursor.hash, cursor.position, cursor.hash),
+                *(deleted, list(written), list(written.values())),
+            )
+        return replace(build, cursor=cursor)""",
             ),
             Replacement(
                 "adapters/postgres/views.py",

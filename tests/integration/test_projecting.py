@@ -2,6 +2,7 @@
 
 import asyncio
 from copy import deepcopy
+from itertools import count
 from typing import Any
 
 import pytest
@@ -148,6 +149,22 @@ async def test_a_rebuild_stands_beside_the_live_one_until_the_swap(world: World)
             break
     assert beside.live
     assert await documents(world.views) == live
+
+
+async def test_a_build_catches_up_with_a_ledger_that_never_stops_growing(world: World) -> None:
+    await some_history(world)
+    (migrations, *_) = PROJECTIONS
+    beside = await world.views.rebuild(migrations.name, migrations.shape)
+    numbers = count()
+
+    async def read(after: int, limit: int) -> list[Recorded]:
+        await world.generation(f"more_{next(numbers)}")
+        return await world.ledger.read(after, limit)
+
+    growing = Wrapped(world.ledger, read=read)
+    for _ in range((await world.ledger.head()).position):
+        beside = await advance(growing, world.views, migrations, beside)
+    assert beside.live
 
 
 class Grown:
