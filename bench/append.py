@@ -31,6 +31,7 @@ from bench.report import Report, Row
 from domain.model.aggregate import Actor, Context
 from domain.model.generation import Application
 from domain.model.recorded import Command
+from domain.use_cases.tools import pending_events
 
 NAME = "append"
 ROUNDS = 9
@@ -269,7 +270,7 @@ def _command(events: int) -> Command:
     application = Application(generation=str(uuid4()), physical="docs__g1")
     for through in range(1, events):
         application.receipt(through, points=500)
-    return Command(str(uuid4()), application.collect_events(), CONTEXT)
+    return Command(str(uuid4()), pending_events(application), CONTEXT)
 
 
 def _encoded(events: int) -> EncodedCommand:

@@ -20,6 +20,7 @@ ROOT = f"{Path(__file__).parents[1]}/"
 IDLE = {
     ("selectors.py", "select"),
     ("threading.py", "wait"),
+    ("threading.py", "run"),  # nothing but C: gRPC's thread that waits for the network
     ("thread.py", "_worker"),
     ("_common.py", "_wait_once"),
     ("_server.py", "_serve"),
