@@ -28,10 +28,9 @@ from adapters.postgres.connection import Database, open_database
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.schema import upgrade
 from bench.report import Report, Row
-from domain.model.aggregate import Actor, Context
+from domain.model.aggregate import Actor, Context, pending_events
 from domain.model.generation import Application
 from domain.model.recorded import Command
-from domain.use_cases.tools import pending_events
 
 NAME = "append"
 ROUNDS = 9

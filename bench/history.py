@@ -15,14 +15,20 @@ from eventsourcing.domain import AggregateEvent
 from adapters.postgres.appending import append_batch, encode_events
 from adapters.postgres.connection import Database
 from bench.points import schema
-from domain.model.aggregate import NOT_RECORDED, Actor, Context, LedgerAggregate, stream_id
+from domain.model.aggregate import (
+    NOT_RECORDED,
+    Actor,
+    Context,
+    LedgerAggregate,
+    pending_events,
+    stream_id,
+)
 from domain.model.bodies import address_of
 from domain.model.flow import FlowRange
 from domain.model.generation import Application, Generation
 from domain.model.migration import Migration
 from domain.model.plan import Plan
 from domain.model.recipes.steps import adopt_step, check_step
-from domain.use_cases.tools import pending_events
 
 COLLECTIONS = 20
 CHANGES = 40

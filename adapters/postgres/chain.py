@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from adapters.postgres.connection import Database
+from adapters.postgres.reading import HASH
 from domain.model.errors import Corrupt
 from domain.model.recorded import GENESIS_HASH, Cursor
 
@@ -31,9 +32,6 @@ _TIP = "SELECT position, hash FROM tip"
 # The first event that no append recorded: before the beginning, or beyond the tip of that moment.
 _BEFORE = "SELECT min(position) FROM events WHERE position < 1"
 _BEYOND = "SELECT (SELECT min(e.position) FROM events e WHERE e.position > t.position) FROM tip t"
-
-# The hash that is stored with an event.
-_HASH = "SELECT hash FROM events WHERE position = $1"
 
 
 class Altered(Corrupt):
@@ -130,7 +128,7 @@ async def _begin(database: Database, after: Cursor) -> Cursor:
     """
     async with database.connection() as connection:
         tip = await connection.fetchrow(_TIP)
-        stored = await connection.fetchval(_HASH, after.position)
+        stored = await connection.fetchval(HASH, after.position)
         before = await connection.fetchval(_BEFORE)
     if tip is None:
         raise Altered("the ledger has no tip")

@@ -45,7 +45,7 @@ ORDER BY version LIMIT $4
 _HEAD = "SELECT position, hash FROM tip"
 
 # The hash of one event.
-_HASH = "SELECT hash FROM events WHERE position = $1"
+HASH = "SELECT hash FROM events WHERE position = $1"
 
 
 async def read(database: Database, after: int, limit: int, topics: str | None) -> list[Recorded]:
@@ -103,7 +103,7 @@ async def verify_cursor(database: Database, cursor: Cursor) -> None:
     recorded: bytes | None = GENESIS_HASH
     if cursor.position:
         async with database.connection() as connection:
-            recorded = await connection.fetchval(_HASH, cursor.position)
+            recorded = await connection.fetchval(HASH, cursor.position)
     if recorded is None:
         raise Corrupt(
             f"a cursor is at position {cursor.position}, which the ledger does not have: "

@@ -1,13 +1,13 @@
 """What appliers report of a generation, under the lock of its application's row."""
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from eventsourcing.domain import AggregateEvent
 
 from adapters.postgres.mapper import plain_uuid
-from domain.model.aggregate import NOT_RECORDED, LedgerAggregate
+from domain.model.aggregate import NOT_RECORDED, LedgerAggregate, pending_events
 from domain.model.errors import Conflict, NotFound, Rejected
 from domain.model.generation import Application
 from domain.ports import Lease
@@ -97,5 +97,4 @@ async def move(
     if locked.version:
         return [event]
     application = Application(generation=str(locked.generation), physical=locked.physical)
-    created = cast("list[AggregateEvent]", application.collect_events())
-    return [*created, event]
+    return [*pending_events(application), event]

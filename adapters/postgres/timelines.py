@@ -1,14 +1,13 @@
 """Which history of which ledger a database has, and whether work is halted: one row."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import orjson
-from eventsourcing.domain import AggregateEvent
 
 from adapters.postgres.appending import NotAppendedError, append_last, encode_command
 from adapters.postgres.connection import Database
-from domain.model.aggregate import Context
+from domain.model.aggregate import Context, pending_events
 from domain.model.recorded import Command
 from domain.model.timeline import Finding, Halt, Standing, Timeline, summary
 
@@ -87,8 +86,7 @@ class PostgresTimelines:
         self, timeline: Timeline, key: str, context: Context, change: str, *values: Any
     ) -> None:
         """Change the row in the transaction of the events: both happened, or neither."""
-        events = cast("Sequence[AggregateEvent]", timeline.collect_events())
-        command = encode_command(Command(key, events, context))
+        command = encode_command(Command(key, pending_events(timeline), context))
         try:
             async with self._database.transaction() as connection:
                 await connection.execute(change, *values)

@@ -12,6 +12,7 @@ from typing import Any
 
 from adapters.postgres import timelines
 from adapters.postgres.connection import Database
+from adapters.postgres.reading import HASH
 from domain.model.errors import LedgerError
 from domain.model.recorded import Cursor
 from domain.model.timeline import Finding, Witness, contradicted
@@ -28,9 +29,6 @@ _NOTIFY = f"SELECT set_config('synchronous_commit', 'off', true), pg_notify('{_C
 
 # The last event.
 _TIP = "SELECT position, hash FROM tip"
-
-# The hash of one event.
-_HASH = "SELECT hash FROM events WHERE position = $1"
 
 
 class Wakeups:
@@ -115,7 +113,7 @@ class Wakeups:
         position, seen = self._position, self._seen  # before the tip, which may grow meanwhile
         row = await connection.fetchrow(_TIP)
         head = Cursor(row["position"], row["hash"])
-        known = not seen.position or await connection.fetchval(_HASH, seen.position) == seen.hash
+        known = not seen.position or await connection.fetchval(HASH, seen.position) == seen.hash
         if not known or position > head.position:
             await self._halt(seen if position <= seen.position else Cursor(position, b""), head)
         self._position, self._seen = head.position, head

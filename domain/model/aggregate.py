@@ -4,12 +4,13 @@ Aggregates have no clock: the time of an event is the database's, set when it is
 then an event carries `NOT_RECORDED`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid5
 
-from eventsourcing.domain import Aggregate
+from eventsourcing.domain import Aggregate, AggregateEvent
 
 NOT_RECORDED = datetime.min.replace(tzinfo=UTC)
 NAMESPACE = UUID("b1a7a7c6-3f0e-5d58-9f6c-6d1f0c7a3c11")
@@ -35,6 +36,11 @@ class LedgerAggregate(Aggregate):
 
     class Created(Event, Aggregate.Created):
         """The first event of a stream."""
+
+
+def pending_events(aggregate: LedgerAggregate) -> Sequence[AggregateEvent]:
+    """What an aggregate decided and nobody recorded yet."""
+    return cast("Sequence[AggregateEvent]", aggregate.collect_events())
 
 
 @dataclass(frozen=True)

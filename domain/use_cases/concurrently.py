@@ -1,8 +1,7 @@
 """Run coroutines side by side, a few at a time, and fail with the first failure itself."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
-from contextlib import suppress
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -37,16 +36,3 @@ async def side_by_side(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, S
     """The results of two coroutines that run at the same time; fails as `concurrently` does."""
     work: list[Coroutine[Any, Any, Any]] = [one, other]
     return cast("tuple[T, S]", tuple(await concurrently(work)))
-
-
-async def ahead(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    """Each item, while the next one is being made already; close it to end that early."""
-    following = asyncio.ensure_future(anext(items))
-    try:
-        with suppress(StopAsyncIteration):
-            while True:
-                item = await following
-                following = asyncio.ensure_future(anext(items))
-                yield item
-    finally:
-        following.cancel()

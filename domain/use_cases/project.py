@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Protocol
 
@@ -11,7 +10,7 @@ from domain.model.errors import Conflict, LedgerError
 from domain.model.recorded import Cursor, Recorded
 from domain.model.timeline import Witness
 from domain.ports import Build, Document, Leaders, Ledger, Views
-from domain.use_cases.concurrently import ahead, concurrently, side_by_side
+from domain.use_cases.concurrently import concurrently, side_by_side
 from domain.use_cases.histories import refuse_other_history
 
 logger = logging.getLogger("migration_ledger.projector")
@@ -132,23 +131,19 @@ async def rebuild(ledger: Ledger, views: Views, *projections: Projection) -> lis
         for model in models:
             await model.apply(events)
 
+    async def work(stored: Sequence[Recorded], applied: Sequence[Recorded]) -> None:
+        await side_by_side(store(stored), apply(applied))
+
     applied: Sequence[Recorded] = []
-    async with aclosing(ahead(_batches(ledger))) as batches:
-        async for events in batches:
-            await side_by_side(store(applied), apply(events))
-            for model in models:
-                model.turn()
-            applied = events
+    events = await ledger.read(0, BATCH)
+    while events:
+        reading = ledger.read(events[-1].position, BATCH)
+        following, _ = await side_by_side(reading, work(applied, events))
+        for model in models:
+            model.turn()
+        applied, events = events, following
     await store(applied)
     return [await views.publish(model.build) for model in models]
-
-
-async def _batches(ledger: Ledger) -> AsyncIterator[Sequence[Recorded]]:
-    """All that the ledger has."""
-    after = 0
-    while events := await ledger.read(after, BATCH):
-        yield events
-        after = events[-1].position
 
 
 class _NewModel:

@@ -1,13 +1,10 @@
 """The ports that use cases work with, and what several of them do with the ledger."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 from uuid import UUID
 
-from eventsourcing.domain import AggregateEvent
-
-from domain.model.aggregate import Context, LedgerAggregate
+from domain.model.aggregate import Context, LedgerAggregate, pending_events
 from domain.model.errors import NotFound, VersionConflict
 from domain.model.generation import Application
 from domain.model.recorded import Answer, Command
@@ -25,11 +22,6 @@ class Tools:
     applications: Applications
     ranges: FlowRanges
     stores: Stores
-
-
-def pending_events(aggregate: LedgerAggregate) -> Sequence[AggregateEvent]:
-    """What an aggregate decided and nobody recorded yet."""
-    return cast("Sequence[AggregateEvent]", aggregate.collect_events())
 
 
 async def save(ledger: Ledger, aggregate: LedgerAggregate, key: str, context: Context) -> Answer:

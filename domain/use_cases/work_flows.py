@@ -11,7 +11,7 @@ from uuid import UUID
 
 import numpy as np
 
-from domain.model.aggregate import Actor, Context
+from domain.model.aggregate import Actor, Context, pending_events
 from domain.model.bodies import decode_payloads, encode_body
 from domain.model.errors import (
     Conflict,
@@ -28,7 +28,7 @@ from domain.model.recorded import ChangeSetDraft, Heads
 from domain.model.schema import VectorKind
 from domain.ports import RangeClaim
 from domain.use_cases.concurrently import concurrently
-from domain.use_cases.tools import Tools, pending_events
+from domain.use_cases.tools import Tools
 
 logger = logging.getLogger("migration_ledger.flow")
 
