@@ -10,18 +10,14 @@ KAFKA_TESTS ?= tests
 # A broker that is configured; else Apache Kafka, which Maven fetches into build/kafka.
 BROKER = $(if $(MIGRATION_LEDGER_KAFKA_BOOTSTRAP),,$(BIN)/python -m tests.infra.kafka)
 
-.PHONY: demo test test-faults test-kafka faults bench check unit format lock clean
+.PHONY: demo test test-kafka faults bench check unit format lock clean
 
 demo: $(STAMP)
 	@$(BIN)/migration-ledger demo --data-dir .migration-ledger
 
 test: check
 	$(BIN)/pytest tests --ignore=tests/unit --ignore=tests/faults -n $(JOBS) --dist loadgroup
-
-# A handful of schedules of faults and of planted bugs, in three minutes. Alone on its machine: they
-# measure how long a recovery takes.
-test-faults: $(STAMP)
-	$(BIN)/pytest tests/faults
+	$(BIN)/pytest tests/faults  # alone: these measure how long a recovery takes
 
 # One after another: they share a broker, and topics have fixed names.
 test-kafka: $(STAMP)

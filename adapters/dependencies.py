@@ -5,8 +5,9 @@ dependency that is away hides another.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from adapters.bootstrap import (
     DEFAULT,
@@ -55,15 +56,17 @@ async def check_dependencies(settings: Settings) -> list[Checked]:
         known = settings
     else:
         never = []
-    asked = {
-        "database": _database(known),
-        "kafka": _alone("kafka", _broker(known, embedded="kafka" in settings.embedded)),
-        "qdrant": _alone("qdrant", _store(known, DEFAULT)),
-        "objects": _alone("objects", _objects(known)),
+    asked: dict[str, Callable[[], Coroutine[Any, Any, list[Checked]]]] = {
+        "database": lambda: _database(known),
+        "kafka": lambda: _alone("kafka", _broker(known, embedded="kafka" in settings.embedded)),
+        "qdrant": lambda: _alone("qdrant", _store(known, DEFAULT)),
+        "objects": lambda: _alone("objects", _objects(known)),
     }
     for one in never:
-        asked.pop(one.name).close()
-    answers = [*never, *(one for some in await concurrently(asked.values()) for one in some)]
+        del asked[one.name]
+    answers = [*never]
+    for some in await concurrently(ask() for ask in asked.values()):
+        answers += some
     return sorted(answers, key=lambda one: DEPENDENCIES.index(one.name))
 
 

@@ -15,6 +15,7 @@ from adapters.settings import Settings
 from domain.model.errors import Halted, Rejected, Unavailable
 from domain.model.spec import nearest
 from domain.use_cases.apply_changes import Applier
+from domain.use_cases.concurrently import told_to
 from domain.use_cases.project import project
 from domain.use_cases.relay import relay
 from domain.use_cases.run_migration import coordinate
@@ -111,9 +112,8 @@ async def _run_roles(settings: Settings, roles: Sequence[str], stop: asyncio.Eve
     while not stop.is_set():
         try:
             async with open_service(settings) as service, asyncio.TaskGroup() as group:
-                for role in roles:
-                    group.create_task(_keep(service, role, stop))
-                await stop.wait()
+                kept = [group.create_task(_keep(service, role, stop)) for role in roles]
+                await told_to(stop, *kept)
         except Unavailable as error:
             logger.warning("waiting_for_database", extra={"error": str(error)})
             await _until(stop, WAIT_SECONDS)
@@ -138,7 +138,8 @@ async def _keep(service: Service, role: str, stop: asyncio.Event) -> None:
                 halted = isinstance(error, Halted)
                 await _until(stop, HALTED_SECONDS if halted else RETRY_SECONDS)
             except asyncio.CancelledError:
-                logger.warning("drain_cut_short", extra={"role": role})
+                if stop.is_set():
+                    logger.warning("drain_cut_short", extra={"role": role})
                 raise
         beat.cancel()
     with suppress(Unavailable):

@@ -87,7 +87,7 @@ async def doctor(cli: Cli) -> int:
 async def examine(settings: Settings) -> dict[str, Any]:
     """The state of every dependency and role, as `doctor --json` gives it."""
     checked, stores, connections = await concurrently(
-        [check_dependencies(settings), check_stores(settings), check_connections(settings)]
+        check(settings) for check in (check_dependencies, check_stores, check_connections)
     )
     found: dict[str, Any] = {one.name: _state(one) for one in checked}
     found.setdefault("schema", _state(Checked("schema", None, "the database does not answer")))

@@ -17,7 +17,7 @@ from domain.model.errors import Halted, Unavailable
 from domain.model.migration import State
 from domain.model.plan import Phase, StepKind
 from domain.model.recipes import RECIPES
-from domain.use_cases.concurrently import concurrently
+from domain.use_cases.concurrently import side_by_side
 
 router = APIRouter(tags=["service"])
 
@@ -104,7 +104,7 @@ async def _not_working(connection: Connection) -> dict[str, str]:
 @router.get("/capabilities", summary="What can it do?")
 async def capabilities(settings: Configured) -> Capabilities:
     """Recipes with the JSON Schema of their specs, and the servers; no address, no secret."""
-    checked, named = await concurrently([check_dependencies(settings), check_stores(settings)])
+    checked, named = await side_by_side(check_dependencies(settings), check_stores(settings))
     default = next(one for one in checked if one.name == "qdrant")
     stores = {DEFAULT: default} | {one.name: one for one in named}
     return Capabilities(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -141,7 +141,10 @@ class Database:
             try:
                 yield connection
             except asyncio.CancelledError:
-                connection.terminate()
+                # A connection that has ended is the pool's again and refuses this, which must not
+                # take the place of the cancellation.
+                with suppress(asyncpg.InterfaceError):
+                    connection.terminate()
                 raise
             finally:
                 await self._pool.release(connection)

@@ -5,8 +5,8 @@ mode.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from adapters.postgres.connection import Database
@@ -44,7 +44,7 @@ class PostgresLeaders:
         """
         async with self._database.session(f"leader {name}") as connection:
             await _win(connection, name)
-            with _until_lost(connection, name):
+            async with _until_lost(connection, name):
                 yield Leadership(name, await connection.fetchval(_WON, name, holder))
 
     async def confirm(self, leadership: Leadership) -> None:
@@ -78,25 +78,23 @@ async def _win(connection: Any, name: str) -> None:
         await asyncio.sleep(_POLL)
 
 
-@contextmanager
-def _until_lost(connection: Any, name: str) -> Iterator[None]:
-    """Cancel the block when the connection ends, as `asyncio.timeout` does at its deadline."""
-    task = asyncio.current_task()
-    cancelling = task.cancelling() if task else 0
-    lost = False
+@asynccontextmanager
+async def _until_lost(connection: Any, name: str) -> AsyncIterator[None]:
+    """Cancel the block when the connection ends, with the time-out that never comes otherwise."""
+    lost = asyncio.timeout(None)
 
     def end(_connection: object) -> None:
-        nonlocal lost
-        lost = True
-        if task is not None:
-            task.cancel()
+        with suppress(RuntimeError):  # the block has ended meanwhile
+            lost.reschedule(asyncio.get_running_loop().time())
 
-    connection.add_termination_listener(end)
     try:
-        yield
-    except asyncio.CancelledError as error:
-        if lost and task is not None and task.uncancel() <= cancelling:
-            raise Conflict(f"lost the connection that leads {name}") from error
-        raise
-    finally:
-        connection.remove_termination_listener(end)
+        async with lost:
+            connection.add_termination_listener(end)
+            try:
+                yield
+            finally:
+                connection.remove_termination_listener(end)
+    except TimeoutError as error:
+        if not lost.expired():
+            raise
+        raise Conflict(f"lost the connection that leads {name}") from error

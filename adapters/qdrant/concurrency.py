@@ -1,4 +1,4 @@
-"""Several calls at once, and one page ahead."""
+"""Several writes at once, and one page ahead."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -6,31 +6,10 @@ from contextlib import suppress
 from typing import TypeVar
 
 from domain.model.errors import Throttled
+from domain.use_cases.concurrently import concurrently
 
 T = TypeVar("T")
 S = TypeVar("S")
-
-
-async def gather(do: Callable[[T], Awaitable[S]], items: Iterable[T], *, in_flight: int) -> list[S]:
-    """Results of `do` for each item, in order, with so many at once; the first error ends all.
-
-    An item is taken when its turn comes, so that only those in flight are in memory.
-    """
-    results: dict[int, S] = {}
-    waiting = enumerate(items)
-
-    async def work() -> None:
-        for number, item in waiting:
-            results[number] = await do(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(in_flight):
-                group.create_task(work())
-    except BaseExceptionGroup as failed:
-        first = failed.exceptions[0]
-        raise first from first.__cause__
-    return [results[number] for number in sorted(results)]
 
 
 async def in_order(
@@ -48,7 +27,7 @@ async def in_order(
         written[rows.start] = rows.stop
 
     try:
-        await gather(one, runs, in_flight=in_flight)
+        await concurrently((one(rows) for rows in runs), in_flight)
     except Throttled as error:
         done = 0
         while done in written:

@@ -9,7 +9,7 @@ from typing import Any, Self
 from qdrant_client import grpc as qdrant
 
 from adapters.qdrant.calls import Calls
-from adapters.qdrant.concurrency import gather, in_order, prefetched
+from adapters.qdrant.concurrency import in_order, prefetched
 from adapters.qdrant.encoding import (
     batch_of,
     dense_message,
@@ -44,6 +44,7 @@ from domain.model.recipes.recipe import CollectionDescription
 from domain.model.schema import CollectionSchema
 from domain.model.timeline import Witness
 from domain.ports import Hit
+from domain.use_cases.concurrently import concurrently
 
 
 class QdrantStore:
@@ -285,7 +286,8 @@ class QdrantStore:
             )
             return batch_of(answer.result, layout.columns)
 
-        batches = await gather(send, runs(sorted(set(keys)), size), in_flight=IN_FLIGHT)
+        some = runs(sorted(set(keys)), size)
+        batches = await concurrently(map(send, some), IN_FLIGHT)
         found = PointBatch.concatenate(batches)
         return found.take(sorted(range(len(found)), key=found.keys.__getitem__))
 

@@ -1,8 +1,13 @@
-"""Run coroutines side by side, a few at a time, and fail with the first failure itself."""
+"""Run coroutines side by side, a few at a time, and fail with the first failure itself.
+
+`asyncio.TaskGroup` is not used for this: it wraps errors, and before Python 3.13 it leaves its
+caller counted as cancelled when a task has failed. A time-out around the caller then ends in a
+`CancelledError` that nobody expects (https://docs.python.org/3/whatsnew/3.13.html#asyncio).
+"""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar, cast
+from collections.abc import Coroutine, Iterable, Iterator
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -11,28 +16,70 @@ S = TypeVar("S")
 async def concurrently(work: Iterable[Coroutine[Any, Any, T]], limit: int = 8) -> list[T]:
     """Results in the order of `work`, at most `limit` running at a time.
 
-    When one fails the others are cancelled and awaited, and that error is raised; it is not
-    wrapped in an exception group, since callers handle errors by kind.
+    When one fails the others are cancelled and awaited, and that error is raised.
+
+    Args:
+        work: what to run; each is taken when its turn comes, so a generator has only those in
+            memory that run.
+        limit: how many run at a time.
     """
-    slots = asyncio.Semaphore(limit)
+    results: dict[int, T] = {}
+    waiting = enumerate(work)
 
-    async def one(coroutine: Coroutine[Any, Any, T]) -> T:
-        async with slots:
-            return await coroutine
+    async def some() -> None:
+        for number, coroutine in waiting:
+            results[number] = await coroutine
 
-    waiting = list(work)
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(coroutine)) for coroutine in waiting]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from failures.exceptions[0].__cause__
-    finally:
-        for coroutine in waiting:
-            coroutine.close()
-    return [task.result() for task in tasks]
+    await _all_of([asyncio.ensure_future(some()) for _ in range(limit)])
+    return [results[number] for number in sorted(results)]
 
 
 async def side_by_side(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, S]) -> tuple[T, S]:
     """The results of two coroutines that run at the same time; fails as `concurrently` does."""
-    work: list[Coroutine[Any, Any, Any]] = [one, other]
-    return cast("tuple[T, S]", tuple(await concurrently(work)))
+    first, second = asyncio.ensure_future(one), asyncio.ensure_future(other)
+    await _all_of([first, second])
+    return first.result(), second.result()
+
+
+async def told_to(stop: asyncio.Event, *working: asyncio.Task[Any]) -> None:
+    """Wait until told to stop, while tasks of the caller's group work.
+
+    Raises:
+        RuntimeError: a task has ended before. A process that lives and does nothing would be worse
+            than one that ends.
+    """
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({stopping, *working}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+    if not stop.is_set():
+        raise RuntimeError("defect: work has ended that nobody told to stop")
+
+
+async def _all_of(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Wait for all; the first failure, or a cancellation, ends the others and is raised."""
+    pending = set(tasks)
+    ended: BaseException | None = None
+    while pending:
+        try:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+        except asyncio.CancelledError as error:
+            ends: list[BaseException] = [error]
+        else:
+            failures = [*_failures(done)]  # all of them, or asyncio reports those that nobody saw
+            ends = failures if ended is None else []
+        if ends:
+            ended = ends[0]
+            for task in pending:
+                task.cancel()
+    if ended is not None:
+        raise ended
+
+
+def _failures(done: Iterable[asyncio.Task[Any]]) -> Iterator[BaseException]:
+    for task in done:
+        if task.cancelled():
+            yield asyncio.CancelledError("cancelled by nobody who waits for it")
+        elif (error := task.exception()) is not None:
+            yield error

@@ -17,6 +17,7 @@ from domain.ports import (
     Leadership,
     Ledger,
 )
+from domain.use_cases.concurrently import told_to
 from domain.use_cases.histories import of_another_ledger, refuse_other_history
 
 CURSOR = "relay"
@@ -76,7 +77,7 @@ async def relay(
     try:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(work.run(group))
-            await stop.wait()
+            await told_to(stop, running)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_SECONDS):
                     await work.between_batches.acquire()

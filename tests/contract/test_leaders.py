@@ -7,7 +7,7 @@ import pytest
 from adapters.postgres.connection import Database
 from adapters.postgres.cursors import PostgresCursors
 from adapters.postgres.leaders import PostgresLeaders
-from domain.model.errors import Conflict
+from domain.model.errors import Conflict, Unavailable
 from domain.model.recorded import Cursor
 from domain.ports import Leadership
 
@@ -64,6 +64,47 @@ async def test_leadership_ends_with_its_connection(
         await serve()
     async with leaders.lead("relay", "b") as leadership:
         assert leadership.epoch == 2
+
+
+async def test_a_leadership_that_was_lost_leaves_no_cancellation(
+    database: Database, leaders: PostgresLeaders
+) -> None:
+    """Also when something in the block made another error of it."""
+
+    async def serve() -> None:
+        async with leaders.lead("relay", "a"):
+            try:
+                async with database.connection() as connection:
+                    await connection.execute(KILL_LEADERS)
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise Unavailable("away") from None
+
+    with pytest.raises(Unavailable, match="away"):
+        await serve()
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_losing_a_connection_while_being_cancelled_stays_a_cancellation(
+    database: Database,
+) -> None:
+    async def work() -> None:
+        async with database.connection() as connection:
+            connection.add_termination_listener(lambda _: lost.set())
+            pid.set_result(await connection.fetchval("SELECT pg_backend_pid()"))
+            await asyncio.Event().wait()
+
+    lost = asyncio.Event()
+    pid: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    task = asyncio.ensure_future(work())
+    async with database.connection() as other:
+        await other.fetchval("SELECT pg_terminate_backend($1, 5000)", await pid)
+    await lost.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_cancelling_a_leader_stays_a_cancellation(leaders: PostgresLeaders) -> None:
