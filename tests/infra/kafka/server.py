@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
 from adapters.embedded import launch
 from adapters.embedded.probes import answers_kafka
 from adapters.kafka.settings import KafkaSettings
@@ -91,6 +94,7 @@ class Kafka:
         self._ports = dict(zip([*names, "CONTROLLER"], _free_ports(len(names) + 1), strict=True))
         self._properties = {**_PROPERTIES, **self._placed(), **(properties or {})}
         self._process: subprocess.Popen[bytes] | None = None
+        self._frozen = False
         self.bootstrap = self.bootstrap_of("PLAINTEXT")
 
     def _placed(self) -> dict[str, str]:
@@ -134,21 +138,33 @@ class Kafka:
         self.kill()
 
     async def start(self, *options: str) -> None:
-        """Start it, with the data that it had or with none, or let it go on when it is frozen.
+        """Start it, with the data that it had or with none; one that is frozen is killed first.
 
-        Returns when it answers.
+        Returns when its cluster has it: before that it answers, and leads no partition. A frozen
+        one has left the cluster, and finds that out some time after it thaws.
 
         Args:
             options: of the JVM.
         """
+        if self._frozen:
+            self.kill()
         if not self._data.exists():
             await asyncio.to_thread(self._format)
         if self._process is None:
             self._spawn(options)
-        self.thaw()
         async with asyncio.timeout(START_SECONDS):
-            while not await answers_kafka(self._ports["PLAINTEXT"]):
+            while not (await answers_kafka(self._ports["PLAINTEXT"]) and await self._joined()):
                 self._check_alive()
+
+    async def _joined(self) -> bool:
+        client = AIOKafkaClient(**self.settings.client_arguments())
+        try:
+            await client.bootstrap()
+            return client.get_random_node() is not None
+        except KafkaError:
+            return False
+        finally:
+            await client.close()
 
     def stop(self) -> None:
         """Let it end in order."""
@@ -163,6 +179,7 @@ class Kafka:
             self._process.kill()
             self._process.wait()
             self._process = None
+            self._frozen = False
 
     def wipe(self) -> None:
         """End it at once, and its data with it."""
@@ -174,11 +191,13 @@ class Kafka:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
+        self._frozen = True
 
     def thaw(self) -> None:
         """Let a frozen process go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+        self._frozen = False
 
     def _format(self) -> None:
         configuration = self._folder / "server.properties"
