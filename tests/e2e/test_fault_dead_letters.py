@@ -21,6 +21,7 @@ from tests.e2e.program import Ended, Up, running
 from tests.integration.worlds import eventually
 
 pytestmark = [
+    pytest.mark.broker,
     pytest.mark.e2e,
     pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="module"),
@@ -40,7 +41,9 @@ async def up(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def service(up: Up) -> AsyncIterator[Service]:
     """What records what no command lets one record."""
-    settings = load_settings({"data_dir": str(up.data_dir)}, environment={}, folder=up.folder)
+    settings = load_settings(
+        {"data_dir": str(up.data_dir)}, environment=up.settings, folder=up.folder
+    )
     async with open_service(settings) as service:
         yield service
 

@@ -17,6 +17,7 @@ MEGABYTES = 400
 POINTS = 4000
 
 
+@pytest.mark.broker
 async def test_work_waits_for_room_and_goes_on(tmp_path: Path) -> None:
     with small_disk(tmp_path / "data of a test", MEGABYTES) as disk:
         async with running(tmp_path) as up:

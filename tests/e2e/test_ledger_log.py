@@ -18,6 +18,7 @@ from tests.e2e.application import build, write_spec
 from tests.e2e.program import Up, environment, running
 
 pytestmark = [
+    pytest.mark.broker,
     pytest.mark.e2e,
     pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="module"),
@@ -126,7 +127,7 @@ async def test_who_reads_the_output_may_stop(up: Up) -> None:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=up.folder,
-            env=environment(),
+            env=environment(up.settings),
         )
         out, err = await process.communicate()
         assert len(out.splitlines()) == 1

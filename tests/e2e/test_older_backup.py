@@ -16,16 +16,17 @@ from adapters.qdrant.witness import KEY
 from tests.contract.kafka_events import messages
 from tests.e2e.application import Application, build, write_spec
 from tests.e2e.program import Ended, Up, running
+from tests.infra.brokers import configured
 from tests.restoring import back_up, restore, url_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.broker, pytest.mark.e2e, pytest.mark.timeout(400)]
 
 PATIENCE_SECONDS = 60
 
 
 @pytest.fixture
 async def up(tmp_path: Path) -> AsyncIterator[Up]:
-    async with running(tmp_path, {}) as up:
+    async with running(tmp_path) as up:
         yield up
 
 
@@ -161,7 +162,7 @@ async def goes_on(up: Up, application: Application, migration: str) -> None:
     assert undone.status == 0, undone.err
     assert undone.document["state"] == "rolled back"
     assert await aliases(application) == {}
-    settings = KafkaSettings.embedded(up.url("kafka"))
+    settings = configured() or KafkaSettings.embedded(up.url("kafka"))
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await up.run("doctor", "--json")).document["roles"]["relay"]["lag"]:
             pass

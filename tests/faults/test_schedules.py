@@ -11,6 +11,7 @@ from tests.faults.schedule import SUITE, schedule_of
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), pytest.mark.xdist_group("faults")]
 
 
+@pytest.mark.broker
 @pytest.mark.parametrize("seed", [4, 41, 45])
 def test_a_schedule_of_faults_loses_nothing(seed: int, tmp_path: Path) -> None:
     verdict = asyncio.run(run(schedule_of(seed, SUITE), tmp_path))

@@ -34,6 +34,8 @@ from tests.faults.schedule import (
     WRITER,
     Profile,
 )
+from tests.infra.brokers import BOOTSTRAP, has_kafka
+from tests.infra.kafka.server import Kafka
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Proxies = Mapping[tuple[str, str], LateProxy]
@@ -110,7 +112,7 @@ async def running_world(
             link: await stack.enter_async_context(LateProxy(ports[link[1]])) for link in LINKS
         }
         bootstrap = f"127.0.0.1:{proxies['everyone', BROKER].port}"
-        await _start_broker(supervisor, broker, bootstrap)
+        await (_start_kafka if has_kafka() else _start_tansu)(supervisor, broker, bootstrap)
         way = _Way(folder, source, proxies, endpoints.database_url, bootstrap, seed)
         await supervisor.run(way.upgrade())
         async with connected(endpoints.database_url) as connection:
@@ -131,7 +133,25 @@ async def running_world(
             await world.stop()
 
 
-async def _start_broker(supervisor: Supervisor, port: int, advertised: str) -> None:
+async def _start_kafka(supervisor: Supervisor, port: int, advertised: str) -> None:
+    """An Apache Kafka, which keeps what it has when it is killed."""
+    folder = supervisor.data_dir / BROKER
+    folder.mkdir()
+    listeners = {"advertised.listeners": f"PLAINTEXT://{advertised}"}
+    kafka = Kafka(folder, port=port, properties=listeners)
+    await supervisor.start(
+        ProcessSpec(
+            name=BROKER,
+            argv=await kafka.program(),
+            log_path=kafka.log_path,
+            ready=kafka.ready,
+            cwd=folder,
+            stop_timeout=STOP_SECONDS,
+        )
+    )
+
+
+async def _start_tansu(supervisor: Supervisor, port: int, advertised: str) -> None:
     """As `adapters.embedded.broker`, but clients are sent to the proxy."""
 
     async def ready() -> bool:
@@ -196,20 +216,25 @@ class _Way:
         ours = {k: v for k, v in os.environ.items() if not k.startswith("MIGRATION_LEDGER_")}
         database = self.proxies.get((name, POSTGRES))
         qdrant = self.proxies.get((name, QDRANT))
-        # The embedded broker is found by the file of ports of a data folder.
-        port = self.bootstrap.rpartition(":")[2]
-        (folder / "ports.json").write_text(f'{{"{BROKER}": {port}}}', encoding="utf-8")
         return {
             **ours,
+            **self._broker(folder),
             "PYTHONPATH": os.pathsep.join([str(self.source), str(REPOSITORY)]),
             "MIGRATION_LEDGER_DATA_DIR": str(folder),
-            "MIGRATION_LEDGER_EMBED": "kafka",
             "MIGRATION_LEDGER_DATABASE_URL": (
                 self.database_url if database is None else _through(self.database_url, database)
             ),
             "MIGRATION_LEDGER_QDRANT_URL": f"http://127.0.0.1:{qdrant.port if qdrant else 1}",
             "MIGRATION_LEDGER_OBJECTS_URL": (self.folder / "objects").as_uri(),
         }
+
+    def _broker(self, folder: Path) -> dict[str, str]:
+        if has_kafka():
+            return {BOOTSTRAP: self.bootstrap}
+        # The embedded broker is found by the file of ports of a data folder.
+        port = self.bootstrap.rpartition(":")[2]
+        (folder / "ports.json").write_text(f'{{"{BROKER}": {port}}}', encoding="utf-8")
+        return {"MIGRATION_LEDGER_EMBED": "kafka"}
 
 
 def _through(url: str, proxy: LateProxy) -> str:

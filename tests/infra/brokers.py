@@ -73,7 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs an Apache Kafka where the run has none."""
-    if _has_kafka():
+    if has_kafka():
         return
     left_out = [item for item in items if item.get_closest_marker("kafka")]
     if left_out:
@@ -81,14 +81,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
-def _has_kafka() -> bool:
+def has_kafka() -> bool:
+    """Whether a test that does what it likes with its broker gets an Apache Kafka."""
     return BOOTSTRAP in os.environ and fetched()
 
 
 @pytest.fixture(scope="session")
 def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka | None]:
     """An Apache Kafka, not yet started; None where tests use the embedded broker."""
-    if not _has_kafka():
+    if not has_kafka():
         yield None
         return
     kafka = Kafka(tmp_path_factory.mktemp("kafka"))

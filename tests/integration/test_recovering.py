@@ -37,6 +37,8 @@ from tests.integration.faults import Crash, Wrapped, after, before
 from tests.integration.worlds import MARA, STORE, World, eventually
 from tests.restoring import back_up, restore
 
+pytestmark = pytest.mark.broker
+
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:

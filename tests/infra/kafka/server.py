@@ -69,6 +69,7 @@ class Kafka:
 
     Args:
         folder: an empty folder for its data, its configuration and its log.
+        port: that PLAINTEXT answers on; any that is free without it.
         listeners: besides PLAINTEXT.
         properties: of the broker, over ours.
         users: `SCRAM-SHA-512=[name=…,password=…]`, as `kafka-storage.sh --add-scram` takes them.
@@ -82,6 +83,7 @@ class Kafka:
         self,
         folder: Path,
         *,
+        port: int | None = None,
         listeners: Sequence[Listener] = (),
         properties: Mapping[str, str] | None = None,
         users: Sequence[str] = (),
@@ -92,6 +94,7 @@ class Kafka:
         self._users = users
         names = [listener.name for listener in self._listeners]
         self._ports = dict(zip([*names, "CONTROLLER"], _free_ports(len(names) + 1), strict=True))
+        self._ports["PLAINTEXT"] = port or self._ports["PLAINTEXT"]
         self._properties = {**_PROPERTIES, **self._placed(), **(properties or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._frozen = False
@@ -115,6 +118,10 @@ class Kafka:
     @property
     def _data(self) -> Path:
         return self._folder / "data"
+
+    @property
+    def _configuration(self) -> Path:
+        return self._folder / "server.properties"
 
     @property
     def pid(self) -> int | None:
@@ -148,15 +155,23 @@ class Kafka:
         """
         if self._frozen:
             self.kill()
-        if not self._data.exists():
-            await asyncio.to_thread(self._format)
+        program = await self.program(*options)
         if self._process is None:
-            self._spawn(options)
+            self._spawn(program)
         async with asyncio.timeout(START_SECONDS):
-            while not (await answers_kafka(self._ports["PLAINTEXT"]) and await self._joined()):
+            while not await self.ready():
                 self._check_alive()
 
-    async def _joined(self) -> bool:
+    async def program(self, *options: str) -> tuple[str, ...]:
+        """The command that runs it, for who starts it himself; data folders are made now."""
+        if not self._data.exists():
+            await asyncio.to_thread(self._format)
+        return (*_java("kafka.Kafka", *options), str(self._configuration))
+
+    async def ready(self) -> bool:
+        """Whether it answers and its cluster has it."""
+        if not await answers_kafka(self._ports["PLAINTEXT"]):
+            return False
         client = AIOKafkaClient(**self.settings.client_arguments())
         try:
             await client.bootstrap()
@@ -200,19 +215,15 @@ class Kafka:
         self._frozen = False
 
     def _format(self) -> None:
-        configuration = self._folder / "server.properties"
-        configuration.write_text(
+        self._configuration.write_text(
             "".join(f"{name}={value}\n" for name, value in self._properties.items()),
             encoding="utf-8",
         )
         users = [part for user in self._users for part in ("--add-scram", user)]
+        made = ("format", "--cluster-id", uuid4().hex[:22], "--config", str(self._configuration))
         with self.log_path.open("ab") as log:
             subprocess.run(
-                (
-                    *_java("kafka.tools.StorageTool"),
-                    *("format", "--cluster-id", uuid4().hex[:22], "--config", str(configuration)),
-                    *users,
-                ),
+                (*_java("kafka.tools.StorageTool"), *made, *users),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -220,15 +231,14 @@ class Kafka:
                 check=True,
             )
 
-    def _spawn(self, options: Sequence[str]) -> None:
-        program = _java("kafka.Kafka", *options)
+    def _spawn(self, program: Sequence[str]) -> None:
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 (
                     # It ends with the thread that starts it, so it is not started in a pool.
                     *(sys.executable, "-I", "-S", launch.__file__),
                     *(str(os.getpid()), str(int(signal.SIGKILL)), "-", "--"),
-                    *(*program, str(self._folder / "server.properties")),
+                    *program,
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,6 +1,7 @@
 """The API over a ledger of its own, and the servers behind it."""
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,6 +18,7 @@ from adapters.embedded.supervisor import Supervisor
 from adapters.http.app import create_app
 from adapters.settings import Settings
 from domain.model.aggregate import Actor
+from tests.infra.brokers import configured
 from tests.integration.http_api.asking import SCHEMA, add_source
 
 
@@ -25,7 +27,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
     folder = tmp_path_factory.mktemp("servers")
 
     async def start(supervisor: Supervisor) -> Endpoints:
-        return await start_servers(supervisor, {broker.NAME, qdrant_node.NAME})
+        kafka = configured()
+        if kafka is None:
+            return await start_servers(supervisor, {broker.NAME, qdrant_node.NAME})
+        found = await start_servers(supervisor, {qdrant_node.NAME})
+        return replace(found, kafka_bootstrap=kafka.bootstrap)
 
     with (
         start_blocking_portal() as portal,

@@ -20,12 +20,15 @@ from adapters.http.envelope import BODY_LIMIT
 from adapters.settings import Settings
 from domain.model.errors import Corrupt, LedgerError
 from domain.model.recipes import RECIPES
+from tests.e2e.program import environment
 from tests.integration.http_api.asking import (
     PROBLEM,
     get_once,
     key,
     refused,
 )
+
+pytestmark = pytest.mark.broker
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -218,6 +221,7 @@ class TestProcess:
     def test_settings_that_are_wrong_are_misuse(self, tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "adapters.http", "--port", "x", "--data-dir", str(tmp_path)],
+            env=environment(),
             capture_output=True,
             text=True,
             check=False,
