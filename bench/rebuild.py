@@ -22,8 +22,9 @@ A history of many migrations is recorded, then every read model is built anew fr
 times: events are read from PostgreSQL, mapped, applied by each projection, and the documents are
 stored. `operations` has one document for each event, so as many rows are written as events are
 read. The ledger is read once for all read models; while PostgreSQL stores one batch the next one is
-mapped and applied. The next rows build one read model alone, or only read and map; the last one says
-whether the projector waited for PostgreSQL, or was the limit with the one processor that it has."""
+mapped and applied. The next rows build one read model alone, or only read and map; the last one
+says whether the projector waited for PostgreSQL, or was the limit with the one processor that it
+has."""
 
 
 async def run(*, quick: bool = False) -> Report:
