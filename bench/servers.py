@@ -13,6 +13,7 @@ from adapters.cli.roles import ROLES
 from adapters.embedded import qdrant_node
 from adapters.embedded.data_dir import choose_ports
 from adapters.embedded.endpoints import ROLES as SERVER_NAMES
+from adapters.embedded.probes import answers_http2
 from adapters.embedded.process import ProcessSpec
 from adapters.embedded.stack import start_servers
 from adapters.embedded.supervisor import Supervisor
@@ -136,6 +137,7 @@ async def _sampled_node(supervisor: Supervisor, samples: Path) -> str:
                 *("--port", str(port)),
             ),
             log_path=supervisor.log_path(qdrant_node.NAME),
+            ready=lambda: answers_http2(port),
         )
     )
     return f"http://127.0.0.1:{port}"
