@@ -276,13 +276,13 @@ class _Lane(Generic[D]):
             if lease is None:
                 await self._take_lease(status)
                 continue  # the former holder may have applied more meanwhile
-            if self.unverified and not await self._verified(lease, status):
-                return
-            if not await self._apply_window(lease, status):
-                return
+            if self.unverified:
+                await self._verify_last(lease, status)
+            else:
+                await self._apply_window(lease, status)
 
-    async def _verified(self, lease: Lease, status: GenerationStatus) -> bool:
-        """Verify what the former holder wrote last; False if that cannot ever succeed."""
+    async def _verify_last(self, lease: Lease, status: GenerationStatus) -> None:
+        """Verify what the former holder wrote last; a dead letter if that cannot ever succeed."""
         try:
             async with self._leased():
                 await self._effects.verify_last_window(self._generation, status.applied)
@@ -290,10 +290,9 @@ class _Lane(Generic[D]):
             await self._tools.applications.dead_letter(
                 lease, status.applied + 1, type(error).__name__, str(error), Context(APPLIER)
             )
-            return False
+            return
         self.unverified = False
         self._doubt(status.applied)
-        return True
 
     def _doubt(self, at: int) -> None:
         """Let the changes around an applied position be looked at again later.
@@ -360,8 +359,8 @@ class _Lane(Generic[D]):
                 await refuse_newer_collection(self._tools.ledger, self._tools.stores, status)
                 self._lease = lease
 
-    async def _apply_window(self, lease: Lease, status: GenerationStatus) -> bool:
-        """Apply the next events, until the lease is lost; False if one became a dead letter."""
+    async def _apply_window(self, lease: Lease, status: GenerationStatus) -> None:
+        """Apply the next events, until the lease is lost or one became a dead letter."""
         events = await self._tools.ledger.events(
             self._generation, after=status.applied, through=status.applied + WINDOW
         )
@@ -373,14 +372,13 @@ class _Lane(Generic[D]):
             events = self._begun.within(lease, events)
         for batch in self._effects.batches(events):
             if self._closed.is_set() or self._lease is not lease:
-                return True
+                return
             try:
                 await self._apply(lease, status, batch)
             except POISON:
                 for recorded in batch:
                     if not await self._apply_alone(lease, status, recorded):
-                        return False
-        return True
+                        return
 
     async def _apply(
         self, lease: Lease, status: GenerationStatus, batch: Sequence[Recorded]

@@ -130,7 +130,7 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
                 "        if not events or events[0].version != status.applied + 1:",
                 "self._generation, after=(first := self._first(status)), through=first + WINDOW\n"
                 "        )\n"
-                "        if not events:\n            return False\n        if False:",
+                "        if not events:\n            raise Unavailable('wait')\n        if False:",
             ),
             Replacement(
                 APPLYING,

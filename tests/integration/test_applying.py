@@ -20,7 +20,7 @@ from domain.model.errors import Conflict, Rejected, Unavailable
 from domain.model.points import PointBatch, encode_payload, key_of
 from domain.model.recorded import Recorded
 from domain.ports import Lease
-from domain.use_cases import apply_changes
+from domain.use_cases import apply_changes, dead_letters
 from domain.use_cases.apply_changes import Applier
 from domain.use_cases.bodies import BodyCache
 from domain.use_cases.change_effects import Effects
@@ -459,6 +459,18 @@ async def test_a_poison_change_halts_its_collection_only(world: World) -> None:
     said = vars(letter.event)
     assert (said["change"], said["category"]) == (3, "Rejected")
     assert "it has no vector" in said["cause"]
+
+
+async def test_a_collection_that_halts_holds_up_no_offset(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever delivers is told at once, and not when something else happens to the collection."""
+    monkeypatch.setattr(dead_letters, "SHORTEST_SECONDS", LONG)
+    monkeypatch.setattr(apply_changes, "POLL_SECONDS", LONG)
+    await halted(world)
+    deliveries = LedgerDeliveries(world.ledger)
+    async with world.applier(deliveries=deliveries):
+        await eventually(lambda: nothing_open(deliveries))
 
 
 async def test_a_dead_letter_is_tried_again_and_skipped(world: World) -> None:
