@@ -28,7 +28,7 @@ from adapters.postgres.connection import open_database
 from adapters.postgres.schema import pending_sql, upgrade
 from adapters.settings import Settings
 from domain.model.errors import LedgerError, Unavailable
-from domain.use_cases.concurrently import concurrently
+from domain.use_cases.concurrently import concurrently, told_to
 
 ALL_ROLES = ",".join(ROLES)
 
@@ -50,7 +50,7 @@ async def up(cli: Cli) -> None:
         loop.add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(_up(cli))
-        await stop.wait()
+        await told_to(stop, running)
         # Also while something starts: the stack stops its children, however far it has come.
         running.cancel()
 

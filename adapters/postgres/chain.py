@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from adapters.postgres.connection import Database
-from adapters.postgres.reading import HASH
+from adapters.postgres.reading import HASH, TIP
 from domain.model.errors import Corrupt
 from domain.model.recorded import GENESIS_HASH, Cursor
 
@@ -25,9 +25,6 @@ SELECT position, stream, version, topic, state, context, hash,
     CASE WHEN recorded_at BETWEEN '0001-01-02' AND '9999-12-30' THEN recorded_at END AS recorded_at
 FROM events WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3
 """
-
-# Where an append would go on.
-_TIP = "SELECT position, hash FROM tip"
 
 # The first event that no append recorded: before the beginning, or beyond the tip of that moment.
 _BEFORE = "SELECT min(position) FROM events WHERE position < 1"
@@ -127,7 +124,7 @@ async def _begin(database: Database, after: Cursor) -> Cursor:
         Altered: it does not have it, or has no end.
     """
     async with database.connection() as connection:
-        tip = await connection.fetchrow(_TIP)
+        tip = await connection.fetchrow(TIP)
         stored = await connection.fetchval(HASH, after.position)
         before = await connection.fetchval(_BEFORE)
     if tip is None:

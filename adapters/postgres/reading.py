@@ -41,8 +41,8 @@ SELECT {COLUMNS} FROM events WHERE stream = $1 AND version > $2 AND version <= $
 ORDER BY version LIMIT $4
 """  # noqa: S608
 
-# The end of the ledger.
-_HEAD = "SELECT position, hash FROM tip"
+# The last event, after which an append goes on.
+TIP = "SELECT position, hash FROM tip"
 
 # The hash of one event.
 HASH = "SELECT hash FROM events WHERE position = $1"
@@ -90,7 +90,7 @@ async def load(database: Database, aggregate: type[A], stream: UUID) -> A | None
 async def head(database: Database) -> Cursor:
     """Position and hash of the last event."""
     async with database.connection() as connection:
-        row = await connection.fetchrow(_HEAD)
+        row = await connection.fetchrow(TIP)
     return Cursor(row["position"], row["hash"])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from adapters.postgres import timelines
 from adapters.postgres.connection import Database
-from adapters.postgres.reading import HASH
+from adapters.postgres.reading import HASH, TIP
 from domain.model.errors import LedgerError
 from domain.model.recorded import Cursor
 from domain.model.timeline import Finding, Witness, contradicted
@@ -26,9 +26,6 @@ _PAUSE = 0.005  # seconds between notifications, which cost as much as an append
 # Tell all listeners up to which position the ledger has grown. A notification does not survive a
 # crash anyway, so nothing waits until this transaction is on disk.
 _NOTIFY = f"SELECT set_config('synchronous_commit', 'off', true), pg_notify('{_CHANNEL}', $1)"
-
-# The last event.
-_TIP = "SELECT position, hash FROM tip"
 
 
 class Wakeups:
@@ -111,7 +108,7 @@ class Wakeups:
     async def _begin_anew(self, connection: Any) -> None:
         """The server behind a new connection may be an older backup: then all work halts."""
         position, seen = self._position, self._seen  # before the tip, which may grow meanwhile
-        row = await connection.fetchrow(_TIP)
+        row = await connection.fetchrow(TIP)
         head = Cursor(row["position"], row["hash"])
         known = not seen.position or await connection.fetchval(HASH, seen.position) == seen.hash
         if not known or position > head.position:
@@ -140,7 +137,7 @@ class Wakeups:
 
     async def _tip(self) -> int:
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(_TIP)
+            row = await connection.fetchrow(TIP)
         position: int = row["position"]
         # Without the listener this may be another server, which it will look at when it connects.
         if self._listening:
