@@ -17,7 +17,7 @@ from domain.model.generation import Application, Generation
 from domain.model.migration import Migration
 from domain.model.recorded import Recorded
 from domain.ports import Objects
-from domain.use_cases.apply_changes import CALL_DEADLINE
+from domain.use_cases.apply_changes import CALL_DEADLINE, LEASE_SECONDS, SETTLE_SECONDS
 from projections import PROJECTIONS
 
 EXAMPLES = 3
@@ -31,10 +31,15 @@ JOIN migration_ledger.generations g ON g.gid = h.gid
 LEFT JOIN migration_ledger.bodies b ON b.id = h.body
 """
 
-# Leases that somebody still holds.
-_LEASES = """
-SELECT holder FROM migration_ledger.applications WHERE NOT released AND lease_until > now()
-"""
+# Who still holds leases and has taken none over lately: who has may doubt a former holder's writes,
+# and keeps its leases when it stops, so that the next one looks again.
+_HOLDERS = f"""
+SELECT DISTINCT holder FROM migration_ledger.applications a
+WHERE NOT released AND lease_until > now() AND NOT EXISTS (
+    SELECT FROM faults.takeovers t
+    WHERE t.after = a.holder AND t.at > now() - interval '{SETTLE_SECONDS + LEASE_SECONDS} s'
+)
+"""  # noqa: S608
 
 # Every body that was ever referred to.
 _BODIES = "SELECT encode(address, 'hex') AS address FROM migration_ledger.bodies"
@@ -51,7 +56,9 @@ WHERE g.recorded > a.applied OR a.halted_at IS NOT NULL
 # Note every lease that is taken over, and how long before it may be: its end and the grace.
 WATCH_LEASES = """
 CREATE SCHEMA faults;
-CREATE TABLE faults.takeovers (before text, after text, early interval);
+CREATE TABLE faults.takeovers (
+    before text, after text, early interval, at timestamptz DEFAULT clock_timestamp()
+);
 CREATE FUNCTION faults.note_takeover() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO faults.takeovers VALUES (
@@ -234,6 +241,5 @@ async def check_nothing_left(connection: asyncpg.Connection, *, calm: bool) -> l
         + (f" and halts at {row['halted_at']}" if row["halted_at"] else "")
         for row in await connection.fetch(_BEHIND)
     ]
-    # Who doubts that a write arrived keeps its leases when it stops: the next one looks again.
-    held = {row["holder"] for row in await connection.fetch(_LEASES)} if calm else set()
-    return findings + [f"{holder} stopped and holds leases" for holder in held]
+    held = await connection.fetch(_HOLDERS) if calm else []
+    return findings + [f"{row['holder']} stopped and holds leases" for row in held]
