@@ -14,14 +14,6 @@ from aiokafka.errors import KafkaError
 CLOSE_SECONDS = 2.0
 
 
-def send_once(producer: Any) -> None:
-    """Let a batch fail with its first request.
-
-    The client would send it again when the broker is back, whatever that has lost meanwhile.
-    """
-    producer._message_accumulator._batch_ttl = 0.0  # noqa: SLF001
-
-
 async def abandon_producer(producer: Any) -> None:
     """Stop a producer without waiting for what is not acknowledged; those futures fail."""
     # Without connections, the requests that the sender waits for end now.

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaConnectionError, UnknownTopicOrPartitionError
 
 from adapters.kafka.broker import Broker
-from adapters.kafka.closing import abandon_producer, send_once
+from adapters.kafka.closing import abandon_producer
 from adapters.kafka.cloud_events import SOURCE, Message, encode, source_of, witness_of
 from adapters.kafka.failures import translated
+from adapters.kafka.sending import keep_connections, send_once
 from adapters.kafka.settings import KafkaSettings
 from adapters.kafka.topics import CHANGES, EVENTS, TOPICS, TopicSpec, partition_of
 from domain.model.errors import Unavailable
@@ -120,8 +121,8 @@ class Publisher:
                     producer = await self._connected()
                     if not self._settings.idempotent:
                         # The embedded broker takes messages of topics that it has lost, so what
-                        # it has is asked before each batch.
-                        await producer.client.force_metadata_update()
+                        # it has is asked before each batch, and only it gets the batch.
+                        await _ask_for_topics(producer)
                     while lanes:
                         await self._send(producer, lanes)
                         lanes = {lane: messages for lane, messages in lanes.items() if messages}
@@ -154,9 +155,8 @@ class Publisher:
             await self._producer.start()
             if not self._settings.idempotent:
                 send_once(self._producer)
-            # Learns of all topics that exist. Were they asked for by name, the broker would be
-            # allowed to create them.
-            await self._producer.client.force_metadata_update()
+                await keep_connections(self._producer)
+            await _ask_for_topics(self._producer)
         return self._producer
 
     async def _send(self, producer: Any, lanes: Mapping[Lane, deque[Message]]) -> None:
@@ -188,6 +188,16 @@ class Publisher:
         self._acknowledged.clear()
         if producer is not None:
             await abandon_producer(producer)
+
+
+async def _ask_for_topics(producer: Any) -> None:
+    """Learn of all topics that exist. By name, the broker would be allowed to create them.
+
+    Raises:
+        KafkaConnectionError: no broker said.
+    """
+    if not await producer.client.force_metadata_update():
+        raise KafkaConnectionError("no broker said which topics it has")
 
 
 def _seen(acknowledgement: asyncio.Future[Any]) -> None:

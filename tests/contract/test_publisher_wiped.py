@@ -5,7 +5,7 @@ are created. Readers of a stream would meet its end before its beginning.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import uuid4
 
 import pytest
@@ -49,6 +49,52 @@ async def test_a_broker_wiped_while_a_batch_is_sent(broker: Tansu, publisher: Pu
         with pytest.raises(Unavailable):
             await publisher.publish(LATER)
     await assert_begins_anew(broker, publisher)
+
+
+async def test_a_broker_wiped_while_it_is_asked_for_its_topics(
+    broker: Tansu, publisher: Publisher
+) -> None:
+    """The question fails, and another broker is there when the batch is sent."""
+
+    async def ask(topics: Callable[[], Awaitable[bool]]) -> bool:
+        broker.kill()
+        answered = await topics()
+        await broker.start()
+        return answered
+
+    interrupt(publisher, ask)
+    with pytest.raises(Unavailable):
+        await publisher.publish(LATER)
+    await assert_begins_anew(broker, publisher)
+
+
+async def test_a_broker_wiped_after_it_has_said_its_topics(
+    broker: Tansu, publisher: Publisher
+) -> None:
+    async def ask(topics: Callable[[], Awaitable[bool]]) -> bool:
+        answered = await topics()
+        broker.kill()
+        await broker.start()
+        return answered
+
+    interrupt(publisher, ask)
+    with pytest.raises(Unavailable):
+        await publisher.publish(LATER)
+    await assert_begins_anew(broker, publisher)
+
+
+def interrupt(
+    publisher: Publisher, ask: Callable[[Callable[[], Awaitable[bool]]], Awaitable[bool]]
+) -> None:
+    """Let the producer's next question for topics be asked like this."""
+    client = publisher._producer.client
+    topics = client.force_metadata_update
+
+    def asked() -> asyncio.Future[bool]:
+        client.force_metadata_update = topics
+        return asyncio.ensure_future(ask(topics))
+
+    client.force_metadata_update = asked
 
 
 async def assert_begins_anew(broker: Tansu, publisher: Publisher) -> None:

@@ -27,6 +27,8 @@ EXPECTED = re.compile(
     # TLSUpgradeProto is then nobody's.
     r"Failed to restore the pool connection floor|coro=<PoolConnectionHolder\.release"
     r"|ConnectionError\('unexpected connection_lost\(\) call'\)"
+    # The same of a statement that was given up while its server was paused, and then was killed.
+    r"|ConnectionDoesNotExistError\('connection was closed in the middle of operation'\)"
     # The client of Kafka lets a commit go on whose caller has timed out, and looks at it no more.
     r"|coro=<GroupCoordinator\._do_commit_offsets"
 )
