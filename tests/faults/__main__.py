@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from adapters.embedded.failures import ProcessFailed
 from tests.faults.planted import PLANTS, Plant
 from tests.faults.run import Verdict, run
 from tests.faults.schedule import PROFILES, Profile, Schedule, aimed, schedule_of
@@ -45,8 +46,12 @@ def _say(text: str) -> None:
 
 
 def _replay(seed: int, profile: Profile, given: argparse.Namespace) -> bool:
-    """Run the schedule of a seed; whether a check found something."""
-    verdict = _run(schedule_of(seed, profile), (), keep=given.keep)
+    """Run the schedule of a seed; whether a check found something, or it could not begin."""
+    try:
+        verdict = _run(schedule_of(seed, profile), (), keep=given.keep)
+    except ProcessFailed as error:  # somebody took a port first; the other schedules can run
+        _say(f"  not run: {error}")
+        return True
     if verdict.findings:
         _say(f"  replay: python -m tests.faults --seed {seed} --profile {given.profile}")
     return bool(verdict.findings)
