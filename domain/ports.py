@@ -66,6 +66,12 @@ class Ledger(Protocol):
     async def read(self, after: int, limit: int, *, topics: str | None = None) -> list[Recorded]:
         """The next events after a position; `topics` is a prefix such as ``migration.``."""
 
+    async def event_at(self, stream: UUID, position: int) -> Recorded | None:
+        """The last event of a stream up to a position of the ledger, or None."""
+
+    async def position_at(self, time: datetime) -> int:
+        """The position of the last event that was recorded until then; 0 if there is none."""
+
     async def head(self) -> Cursor:
         """Position and hash of the last event."""
 
@@ -99,8 +105,17 @@ class Ledger(Protocol):
             Corrupt: one is missing, or its content has another address.
         """
 
-    async def heads(self, generation: UUID, *, after: bytes = b"", limit: int = 5000) -> Heads:
-        """The next heads of a generation in key order; fewer than `limit` at the end."""
+    async def heads(
+        self, generation: UUID, *, after: bytes = b"", limit: int = 5000, at: int | None = None
+    ) -> Heads:
+        """The next heads of a generation in key order; fewer than `limit` at the end.
+
+        Args:
+            generation: its stream.
+            after: key that they come after.
+            limit: at most so many.
+            at: version of the generation's stream at which they counted; None for now.
+        """
 
     async def heads_of(self, generation: UUID, keys: Sequence[bytes]) -> Heads:
         """The heads of these points, in key order; points without a head are left out."""

@@ -3,6 +3,7 @@
 from projections.collections import Collections
 from projections.migrations import Migrations
 from projections.operations import Operations
+from projections.versions import Versions
 
-PROJECTIONS = (Migrations(), Collections(), Operations())
+PROJECTIONS = (Migrations(), Collections(), Operations(), Versions())
 """Every read model that the projector keeps."""

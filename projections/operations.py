@@ -11,6 +11,7 @@ SHOWN = {
     "generation": ("physical", "origin", "alias", "upserts", "deletes", "captured"),
     "flow": ("kind", "number", "read"),
     "application": ("through", "points", "change", "cause"),
+    "version": ("label", "physical", "points"),
 }
 """Fields of an event, by kind of stream, that say what was done."""
 

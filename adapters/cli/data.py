@@ -15,12 +15,18 @@ from domain.model.points import decode_payload, id_of
 from domain.model.spec import nearest
 from domain.ports import GenerationStatus
 from domain.use_cases.search_collections import search_collections
+from domain.use_cases.verify import compare
 from domain.use_cases.verify import verify as verify_collection
+from domain.use_cases.versions import find_version
 
 TEXT_SHOWN = 70
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Collection, by name or alias.")]
 Store = Annotated[str, typer.Option(help="Vector store connection.")]
+At = Annotated[
+    str | None,
+    typer.Option(metavar="VERSION", help="A version: label, position, or ISO 8601 time."),
+]
 
 
 async def list_collections(
@@ -100,13 +106,17 @@ async def _physical(stores: ConfiguredStores, store: str, name: str) -> str:
     return (await stores.store(store).aliases()).get(name, name)
 
 
-async def verify(cli: Cli, name: Name, *, store: Store = DEFAULT) -> int:
+async def verify(cli: Cli, name: Name, *, at: At = None, store: Store = DEFAULT) -> int:
     """Compare every point of a collection with the ledger, bit for bit."""
     async with open_service(cli.settings) as service:
-        physical = await _physical(service.stores, store, name)
-        found = await verify_collection(
-            service.ledger, service.applications, service.stores, store, physical
-        )
+        if at is None:
+            physical = await _physical(service.stores, store, name)
+            found = await verify_collection(
+                service.ledger, service.applications, service.stores, store, physical
+            )
+        else:
+            place = await find_version(service.tools, store, name, at)
+            found = await compare(service.ledger, service.stores, place.status, place.through)
     if cli.json:
         cli.emit(found.to_json())
     else:

@@ -2,7 +2,7 @@
 
 import typer
 
-from adapters.cli import data, log, migrations, recover, servers, views
+from adapters.cli import data, log, migrations, recover, servers, versions, views
 from adapters.cli.command import register
 from adapters.cli.demo.story import demo
 from adapters.garbage import collect_less
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 migration = typer.Typer(help="List, show and cancel migrations.", no_args_is_help=True)
 collection = typer.Typer(help="List, show and adopt collections.", no_args_is_help=True)
+version = typer.Typer(help="Versions of collections.", no_args_is_help=True)
 dead_letter = typer.Typer(help="Changes that a store refused.", no_args_is_help=True)
 projection = typer.Typer(help="Read models.", no_args_is_help=True)
 ledger_log = typer.Typer(help="The ledger's own events.", no_args_is_help=True)
@@ -24,6 +25,7 @@ database = typer.Typer(help="The ledger's database.", no_args_is_help=True)
 for group, name in (
     (migration, "migration"),
     (collection, "collection"),
+    (version, "version"),
     (dead_letter, "dead-letter"),
     (projection, "projection"),
     (ledger_log, "log"),
@@ -40,6 +42,7 @@ for group, name, function in (
     (app, "watch", migrations.watch),
     (app, "rollback", migrations.roll_back),
     (app, "verify", data.verify),
+    (app, "rebuild", migrations.rebuild),
     (app, "search", data.search),
     (app, "recover", recover.recover),
     (app, "worker", servers.worker),
@@ -49,6 +52,8 @@ for group, name, function in (
     (collection, "list", data.list_collections),
     (collection, "show", data.show_collection),
     (collection, "adopt", migrations.adopt),
+    (version, "list", versions.list_versions),
+    (version, "tag", versions.tag),
     (dead_letter, "list", data.list_dead_letters),
     (dead_letter, "retry", data.retry),
     (dead_letter, "skip", data.skip),

@@ -237,6 +237,35 @@ async def adopt(
         return await _run(cli, service, planned.migration, yes=yes, reason=reason)
 
 
+async def rebuild(
+    cli: Cli,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Collection, by name or alias.")],
+    *,
+    at: Annotated[str, typer.Option(metavar="VERSION", help="Label, position, or ISO 8601 time.")],
+    into: Annotated[str, typer.Option(metavar="NAME", help="Name of the new collection.")],
+    store: Annotated[str, typer.Option(help="Vector store connection.")] = DEFAULT,
+    to_store: Annotated[
+        str, typer.Option(help="Vector store connection of the new collection; the same if empty.")
+    ] = "",
+    yes: Yes = False,
+    reason: Reason = "",
+) -> int:
+    """Make a collection as another one was; the same as the recipe rebuild-version."""
+    if not reason:
+        raise Rejected("rebuilding needs --reason, which is recorded")
+    spec = {
+        "version": 1,
+        "name": f"rebuild {name} at {at}",
+        "recipe": "rebuild-version",
+        "reason": reason,
+        "from": {"store": store, "collection": name, "at": at},
+        "to": {"store": to_store or store, "collection": into},
+    }
+    async with open_service(cli.settings) as service:
+        planned = await plan_migration(service.tools, spec, cli.context(reason))
+        return await _run(cli, service, planned.migration, yes=yes, reason=reason)
+
+
 async def cancel(cli: Cli, migration: Id, *, yes: Yes = False, reason: Reason = "") -> int:
     """Give up a migration that is not completed, and undo what it did."""
     async with open_service(cli.settings) as service:

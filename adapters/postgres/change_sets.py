@@ -1,6 +1,6 @@
 """What drafts of change sets do to heads: which rows count, and what was there before. Pure."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -40,18 +40,46 @@ class NewHead(NamedTuple):
 
 
 @dataclass
+class HeadChanges:
+    """What change sets come to for the heads of one generation.
+
+    Attributes:
+        heads: what to write, by id key.
+        until: version of the first change to each id, which ends what was there before.
+        past: heads that a later one of these change sets replaces, and the version of that.
+    """
+
+    heads: dict[bytes, NewHead] = field(default_factory=dict)
+    until: dict[bytes, int] = field(default_factory=dict)
+    past: list[tuple[bytes, NewHead, int]] = field(default_factory=list)
+
+    def add(self, manifest: Manifest, version: int) -> None:
+        """Take the rows of the next change set."""
+        new = dict(_new_heads(manifest, version))
+        again = self.heads.keys() & new.keys()
+        self.past += [(key, self.heads[key], version) for key in again if self.heads[key].hash]
+        self.until |= dict.fromkeys(new.keys() - again, version)
+        self.heads |= new
+
+    def bodies(self) -> set[str]:
+        """Addresses of the bodies that are named."""
+        heads = [*self.heads.values(), *(head for _, head, _ in self.past)]
+        return {head.address for head in heads if head.address is not None}
+
+
+@dataclass
 class Fold:
     """What drafts come to, in order.
 
     Attributes:
         events: one for each draft that has rows left.
         manifests: encoded, by address.
-        heads: what to write, by generation and id key.
+        changes: to heads, by generation.
     """
 
     events: list[Generation.ChangeSetRecorded] = field(default_factory=list)
     manifests: dict[str, bytes] = field(default_factory=dict)
-    heads: dict[UUID, dict[bytes, NewHead]] = field(default_factory=dict)
+    changes: dict[UUID, HeadChanges] = field(default_factory=lambda: defaultdict(HeadChanges))
 
 
 def fold(
@@ -79,7 +107,7 @@ def fold(
         folded.manifests[address_of(content)] = content
         folded.events.append(_event(draft, manifest, address_of(content), version))
         heads.update((key, (hash_, version)) for key, hash_ in _pairs(manifest))
-        folded.heads.setdefault(draft.generation, {}).update(_new_heads(manifest, version))
+        folded.changes[draft.generation].add(manifest, version)
     return folded
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from adapters.postgres.change_sets import Known, NewHead
+from adapters.postgres.change_sets import HeadChanges, Known, NewHead
 from adapters.postgres.connection import SCHEMA, Database
 from domain.model.recorded import Heads
 
@@ -13,12 +13,19 @@ _KNOWN = """
 SELECT id, hash, version FROM heads WHERE gid = $1 AND id = ANY($2::bytea[])
 """
 
-# Heads that were there already, overwritten.
+# Heads that were there already, overwritten; what they were goes to the past.
 _UPDATE = """
+WITH u AS (
+    SELECT * FROM unnest($2::bytea[], $3::bytea[], $4::int[], $5::int[], $6::int[], $7::int[])
+        AS u (id, hash, body, "row", version, until)
+), past AS (
+    INSERT INTO past_heads (gid, id, version, until, hash, body, "row")
+    SELECT h.gid, h.id, h.version, u.until, h.hash, h.body, h."row"
+    FROM heads h JOIN u ON h.id = u.id
+    WHERE h.gid = $1 AND h.hash IS NOT NULL
+)
 UPDATE heads h SET hash = u.hash, body = u.body, "row" = u."row", version = u.version
-FROM unnest($2::bytea[], $3::bytea[], $4::int[], $5::int[], $6::int[])
-    AS u (id, hash, body, "row", version)
-WHERE h.gid = $1 AND h.id = u.id
+FROM u WHERE h.gid = $1 AND h.id = u.id
 """
 
 # Numbers of bodies that have one.
@@ -34,6 +41,22 @@ _PAGE = """
 SELECT h.id, h.hash, b.address, h."row", h.version
 FROM heads h JOIN bodies b ON b.id = h.body
 WHERE h.gid = (SELECT gid FROM generations WHERE stream = $1) AND h.id > $2 AND h.hash IS NOT NULL
+ORDER BY h.id LIMIT $3
+"""
+
+# The same at a version. Every id that ever was has a head, if only a tombstone, so the past is only
+# asked for the ids whose head is newer.
+_PAGE_AT = """
+SELECT w.id, w.hash, b.address, w."row", w.version
+FROM heads h CROSS JOIN LATERAL (
+    SELECT h.id, h.hash, h.body, h."row", h.version
+    WHERE h.version <= $4 AND h.hash IS NOT NULL
+    UNION ALL
+    SELECT p.id, p.hash, p.body, p."row", p.version
+    FROM past_heads p
+    WHERE h.version > $4 AND p.gid = h.gid AND p.id = h.id AND p.version <= $4 AND p.until > $4
+) w JOIN bodies b ON b.id = w.body
+WHERE h.gid = (SELECT gid FROM generations WHERE stream = $1) AND h.id > $2
 ORDER BY h.id LIMIT $3
 """
 
@@ -58,43 +81,37 @@ async def known_heads(connection: Any, gid: int, keys: Iterable[bytes]) -> dict[
 async def write_heads(
     connection: Any,
     gid: int,
-    heads: Mapping[bytes, NewHead],
+    changes: HeadChanges,
     existing: Iterable[bytes],
     bodies: Mapping[str, int],
 ) -> None:
-    """Write heads of a generation that is locked.
+    """Write heads of a generation that is locked, and keep those that they replace.
 
     Args:
         connection: in the transaction that holds the lock.
         gid: the generation.
-        heads: by id key.
+        changes: to its heads.
         existing: keys that have a row already.
         bodies: number of each body.
     """
+    heads = changes.heads
     old = heads.keys() & set(existing)
     if len(old) < len(heads):
-        await connection.copy_records_to_table(
-            "heads",
-            schema_name=SCHEMA,
-            columns=_COLUMNS,
-            records=[
-                (gid, key, head.hash, _body(head, bodies), head.row, head.version)
-                for key in sorted(heads.keys() - old)
-                for head in (heads[key],)
-            ],
-        )
+        new = sorted(heads.keys() - old)
+        records = [(gid, key, *_columns_of(heads[key], bodies)) for key in new]
+        await _copy(connection, "heads", _COLUMNS, records)
     if old:
         keys = sorted(old)
-        changed = [heads[key] for key in keys]
-        await connection.execute(
-            _UPDATE,
-            gid,
-            keys,
-            [head.hash for head in changed],
-            [_body(head, bodies) for head in changed],
-            [head.row for head in changed],
-            [head.version for head in changed],
+        hashes, numbers, rows, versions = zip(
+            *(_columns_of(heads[key], bodies) for key in keys), strict=True
         )
+        until = [changes.until[key] for key in keys]
+        await connection.execute(_UPDATE, gid, keys, hashes, numbers, rows, versions, until)
+    if changes.past:
+        replaced = [
+            (gid, key, *_columns_of(head, bodies), until) for key, head, until in changes.past
+        ]
+        await _copy(connection, "past_heads", [*_COLUMNS, "until"], replaced)
 
 
 async def number_bodies(connection: Any, addresses: Iterable[str]) -> dict[str, int]:
@@ -108,10 +125,14 @@ async def number_bodies(connection: Any, addresses: Iterable[str]) -> dict[str, 
     return numbers
 
 
-async def read_heads(database: Database, generation: UUID, after: bytes, limit: int) -> Heads:
-    """The next heads of a generation in key order."""
+async def read_heads(
+    database: Database, generation: UUID, after: bytes, limit: int, at: int | None
+) -> Heads:
+    """The next heads of a generation in key order, now or at a version."""
     async with database.connection() as connection:
-        return _columns(await connection.fetch(_PAGE, generation, after, limit))
+        if at is None:
+            return _columns(await connection.fetch(_PAGE, generation, after, limit))
+        return _columns(await connection.fetch(_PAGE_AT, generation, after, limit, at))
 
 
 async def read_heads_of(database: Database, generation: UUID, keys: Sequence[bytes]) -> Heads:
@@ -135,5 +156,17 @@ def _columns(rows: Sequence[Any]) -> Heads:
     )
 
 
-def _body(head: NewHead, bodies: Mapping[str, int]) -> int | None:
-    return None if head.address is None else bodies[head.address]
+def _columns_of(
+    head: NewHead, bodies: Mapping[str, int]
+) -> tuple[bytes | None, int | None, int | None, int]:
+    """The columns of a head behind its id, in the order of `_COLUMNS`."""
+    body = None if head.address is None else bodies[head.address]
+    return head.hash, body, head.row, head.version
+
+
+async def _copy(
+    connection: Any, table: str, columns: Sequence[str], records: Sequence[tuple[Any, ...]]
+) -> None:
+    await connection.copy_records_to_table(
+        table, schema_name=SCHEMA, columns=columns, records=records
+    )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar
 from uuid import UUID
@@ -115,6 +116,14 @@ class PostgresLedger:
         """The next events after a position."""
         return await reading.read(self._database, after, limit, topics)
 
+    async def event_at(self, stream: UUID, position: int) -> Recorded | None:
+        """The last event of a stream up to a position of the ledger, or None."""
+        return await reading.event_at(self._database, stream, position)
+
+    async def position_at(self, time: datetime) -> int:
+        """The position of the last event that was recorded until then; 0 if there is none."""
+        return await reading.position_at(self._database, time)
+
     async def head(self) -> Cursor:
         """Position and hash of the last event."""
         return await reading.head(self._database)
@@ -143,9 +152,11 @@ class PostgresLedger:
         """Manifests by address."""
         return await get_manifests(self._database, addresses)
 
-    async def heads(self, generation: UUID, *, after: bytes = b"", limit: int = 5000) -> Heads:
-        """The next heads of a generation in key order."""
-        return await read_heads(self._database, generation, after, limit)
+    async def heads(
+        self, generation: UUID, *, after: bytes = b"", limit: int = 5000, at: int | None = None
+    ) -> Heads:
+        """The next heads of a generation in key order, now or at a version."""
+        return await read_heads(self._database, generation, after, limit, at)
 
     async def heads_of(self, generation: UUID, keys: Sequence[bytes]) -> Heads:
         """The heads of these points, in key order."""

@@ -1,6 +1,7 @@
 """Reading events, by position and by stream."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -41,6 +42,14 @@ SELECT {COLUMNS} FROM events WHERE stream = $1 AND version > $2 AND version <= $
 ORDER BY version LIMIT $4
 """  # noqa: S608
 
+# The last event of a stream up to a position.
+_STREAM_AT = f"""
+SELECT {COLUMNS} FROM events WHERE stream = $1 AND position <= $2 ORDER BY version DESC LIMIT 1
+"""  # noqa: S608
+
+# When an event was recorded; never before those at lower positions.
+_RECORDED_AT = "SELECT recorded_at FROM events WHERE position = $1"
+
 # The last event, after which an append goes on.
 TIP = "SELECT position, hash FROM tip"
 
@@ -69,6 +78,26 @@ async def stream_events(
     async with database.connection() as connection:
         rows = await connection.fetch(_STREAM, stream, after, last, None)
     return [to_recorded(row) for row in rows]
+
+
+async def event_at(database: Database, stream: UUID, position: int) -> Recorded | None:
+    """The last event of a stream up to a position, or None."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_STREAM_AT, stream, position)
+    return None if row is None else to_recorded(row)
+
+
+async def position_at(database: Database, time: datetime) -> int:
+    """The position of the last event that was recorded until then; 0 if there is none."""
+    first, last = 0, (await head(database)).position
+    async with database.connection() as connection:
+        while first < last:
+            middle = (first + last + 1) // 2
+            if await connection.fetchval(_RECORDED_AT, middle) <= time:
+                first = middle
+            else:
+                last = middle - 1
+    return first
 
 
 async def load(database: Database, aggregate: type[A], stream: UUID) -> A | None:

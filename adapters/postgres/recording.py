@@ -126,18 +126,11 @@ async def _write_change_sets(
     existing = {stream: set(heads) for stream, heads in known.items()}
     versions = {stream: locked[stream].recorded for stream in keys}
     folded = await asyncio.to_thread(fold, drafts, versions, known)
-    bodies = await number_bodies(
-        connection,
-        {
-            head.address
-            for heads in folded.heads.values()
-            for head in heads.values()
-            if head.address is not None
-        },
-    )
+    named = (changes.bodies() for changes in folded.changes.values())
+    bodies = await number_bodies(connection, set().union(*named))
     await put_objects(connection, folded.manifests)
-    for stream, heads in folded.heads.items():
-        await write_heads(connection, locked[stream].gid, heads, existing[stream], bodies)
+    for stream, changes in folded.changes.items():
+        await write_heads(connection, locked[stream].gid, changes, existing[stream], bodies)
     return folded.events
 
 

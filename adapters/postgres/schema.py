@@ -5,6 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 from adapters.postgres.connection import SCHEMA, Database
+from adapters.postgres.head_history import LACKS_PAST, complete_pasts
 from domain.model.errors import Rejected, Unavailable
 
 _TIMEOUT = 3600.0  # seconds, as a migration may have to rewrite a large table
@@ -69,7 +70,8 @@ async def upgrade(database: Database) -> list[SchemaMigration]:
         pending = await _pending(database, connection)
         if pending:
             await connection.execute(_script(pending), timeout=_TIMEOUT)
-        return pending
+    await complete_pasts(database)
+    return pending
 
 
 async def pending_sql(database: Database | None) -> str:
@@ -97,7 +99,8 @@ async def require_current(database: Database) -> None:
     """
     async with database.connection() as connection:
         pending = await _pending(database, connection)
-    if pending:
+        behind = bool(pending) or await connection.fetchval(LACKS_PAST)
+    if behind:
         raise Unavailable(f"the database {database.where} is not up to date; run `db upgrade`")
 
 

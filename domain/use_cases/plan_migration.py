@@ -6,12 +6,15 @@ from typing import Any
 from uuid import UUID
 
 from domain.model.aggregate import Context
+from domain.model.errors import Corrupt
+from domain.model.generation import Generation
 from domain.model.migration import Migration, State
 from domain.model.plan import Plan
 from domain.model.recipes import recipe_for
-from domain.model.recipes.recipe import Recipe, StoreFacts
+from domain.model.recipes.recipe import Recipe, StoreFacts, VersionFacts
 from domain.model.spec import Spec
 from domain.use_cases.tools import Tools, save
+from domain.use_cases.versions import digest_at, find_version
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,29 @@ async def _plan(tools: Tools, recipe: Recipe, spec: Spec) -> Plan:
         aliases=await store.aliases(),
         described=described,
         taken=frozenset(status.physical for status in known),
+        version=await _version(tools, recipe, spec),
     )
     return recipe.plan(spec, rows, facts)
+
+
+async def _version(tools: Tools, recipe: Recipe, spec: Spec) -> VersionFacts | None:
+    wanted = recipe.version(spec)
+    if wanted is None:
+        return None
+    place = await find_version(tools, *wanted)
+    generation = await tools.ledger.load(Generation, place.status.generation)
+    if generation is None:
+        raise Corrupt(f"generation {place.status.generation} has no events")
+    digest = await digest_at(tools.ledger, generation.id, place.through)
+    return VersionFacts(
+        generation=str(generation.id),
+        physical=generation.physical,
+        schema=generation.schema,
+        through=place.through,
+        position=place.position,
+        points=digest.points,
+        digest=digest.hexdigest(),
+    )
 
 
 async def migration_named(tools: Tools, reference: str) -> Migration | None:

@@ -11,12 +11,14 @@ from domain.model.aggregate import Actor, Context
 from domain.model.errors import Conflict, KeyReused, LedgerError, Unavailable, VersionConflict
 from domain.model.migration import Migration, State
 from domain.model.plan import Step, StepKind
+from domain.model.version import Occasion
 from domain.ports import Leaders, Ledger
 from domain.use_cases.histories import refuse_newer_stores
 from domain.use_cases.steps import EXECUTORS
 from domain.use_cases.steps.create import refuse_later_writes
 from domain.use_cases.steps.step_run import BACK, FORWARD, StepRun
 from domain.use_cases.tools import Tools, save
+from domain.use_cases.versions import note_versions
 
 logger = logging.getLogger("migration_ledger.coordinator")
 
@@ -47,6 +49,7 @@ async def run_migration(tools: Tools, migration_id: UUID, changed: asyncio.Event
         if migration.state is State.RUNNING:
             step = migration.next_step
             if step is None:
+                await note_versions(tools, migration, Occasion.COMPLETED, context)
                 migration.complete(_statistics(migration))
                 await _record(tools.ledger, migration, context)
             else:
@@ -54,6 +57,7 @@ async def run_migration(tools: Tools, migration_id: UUID, changed: asyncio.Event
         else:
             step = migration.next_compensation
             if step is None:
+                await note_versions(tools, migration, Occasion.ROLLED_BACK, context)
                 migration.finish_rollback()
                 await _record(tools.ledger, migration, context)
             else:

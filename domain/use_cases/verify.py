@@ -7,7 +7,7 @@ from uuid import UUID
 
 from domain.model.errors import NotFound
 from domain.model.points import Digest, id_of
-from domain.ports import Applications, Ledger, Stores, VectorStore
+from domain.ports import Applications, GenerationStatus, Ledger, Stores, VectorStore
 from domain.use_cases.concurrently import side_by_side
 from domain.use_cases.tools import live_generation
 
@@ -77,7 +77,7 @@ class Verification:
 async def verify(
     ledger: Ledger, applications: Applications, stores: Stores, store: str, physical: str
 ) -> Verification:
-    """Merge-join a scan of the store with the heads; memory stays at one page of each.
+    """Compare a collection with the generation that looks after it.
 
     Raises:
         NotFound: the ledger does not look after this collection, or the store lacks it.
@@ -88,14 +88,36 @@ async def verify(
             f"the ledger does not look after collection {physical!r} in store {store!r}; "
             "see `collection list`"
         )
-    found = Verification(physical)
-    async for kind, key in differences(ledger, stores.store(store), status.generation, found):
+    return await compare(ledger, stores, status)
+
+
+async def compare(
+    ledger: Ledger, stores: Stores, status: GenerationStatus, at: int | None = None
+) -> Verification:
+    """Merge-join a scan of the store with the heads; memory stays at one page of each.
+
+    Args:
+        ledger: that has the heads.
+        stores: that have the collection.
+        status: of the generation that the collection should be.
+        at: version of the generation's stream that it should be; None for what it is now.
+
+    Raises:
+        NotFound: the store lacks the collection.
+    """
+    found = Verification(status.physical)
+    store = stores.store(status.store)
+    async for kind, key in differences(ledger, store, status.generation, found, at):
         found.note(kind, key)
     return found
 
 
 async def differences(
-    ledger: Ledger, store: VectorStore, generation: UUID, found: Verification
+    ledger: Ledger,
+    store: VectorStore,
+    generation: UUID,
+    found: Verification,
+    at: int | None = None,
 ) -> AsyncGenerator[Difference, None]:
     """What is missing, extra or changed in a store: kind and key, each kind in key order.
 
@@ -106,8 +128,9 @@ async def differences(
         store: that has the collection.
         generation: that the collection should be.
         found: names the collection, and gets the counts and digests of both sides at the end.
+        at: version of the generation's stream; None for what it is now.
     """
-    stored, recorded = _Side(_stored(store, found.physical)), _Side(_heads(ledger, generation))
+    stored, recorded = _Side(_stored(store, found.physical)), _Side(_heads(ledger, generation, at))
     async for difference in _merge(stored, recorded):
         yield difference
     found.points, found.digest = stored.digest.points, stored.digest.hexdigest()
@@ -195,10 +218,10 @@ async def _stored(store: VectorStore, physical: str) -> AsyncIterator[Page]:
         yield page.keys, page.hashes()
 
 
-async def _heads(ledger: Ledger, generation: UUID) -> AsyncIterator[Page]:
+async def _heads(ledger: Ledger, generation: UUID, at: int | None) -> AsyncIterator[Page]:
     after = b""
     while True:
-        heads = await ledger.heads(generation, after=after, limit=PAGE)
+        heads = await ledger.heads(generation, after=after, limit=PAGE, at=at)
         yield heads.keys, heads.hashes
         if len(heads) < PAGE:
             return

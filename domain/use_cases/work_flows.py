@@ -318,9 +318,9 @@ class _Rows:
 
 
 async def _route(tools: Tools, flow: Flow, place: _Place) -> _Result:
-    """Read heads of a generation and give each to its target by a payload field."""
+    """Read a version of a generation and give each point to its target by a payload field."""
     limit = flow.batch * CHANGE_SETS_A_RANGE
-    heads = await tools.ledger.heads(flow.source, after=place.after, limit=limit)
+    heads = await tools.ledger.heads(flow.source, after=place.after, limit=limit, at=flow.through)
     result = _Result(read=len(heads), last=heads.keys[-1] if len(heads) == limit else None)
     values = await _field_values(tools, flow, heads)
     filling: dict[str, _Rows] = defaultdict(_Rows)

@@ -25,8 +25,8 @@ from tests.contract.processes import start
 from tests.contract.released import released
 
 NEWEST = migrations()[-1].version
-GENERATIONS, VIEWS = 2, 3
-"""Versions of the schema from which there are generations, and read models."""
+GENERATIONS, VIEWS, PAST_HEADS = 2, 3, 6
+"""Versions of the schema from which there are generations, read models, and a past of heads."""
 PROCESSES = 6
 
 
@@ -41,8 +41,14 @@ async def make_database_of(url: str, version: int) -> None:
     known = migrations()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schema, "migrations", lambda: known[:version])
+        if version < PAST_HEADS:
+            patch.setattr(schema, "complete_pasts", nothing)
         async with open_database(url) as database:
             assert await upgrade(database) == known[before:version]
+
+
+async def nothing(_database: Database) -> None:
+    """What a program does that keeps no past of heads."""
 
 
 async def rows_of(database: Database) -> dict[str, list[dict[str, Any]]]:
@@ -139,6 +145,9 @@ async def generations_go_on(database: Database, ledger: PostgresLedger) -> None:
     await ledger.record("docs 3", CONTEXT, [draft(docs, {1: None, 20: 200, 21: 210})])
     heads = await ledger.heads(docs)
     assert (len(heads), heads.versions[-1]) == (8, 6)
+    for at, hashes in ((2, [10, 20, 30, 40, 50, 60, 70]), (3, [11, 30, 40, 50, 60, 70, 90])):
+        then = await ledger.heads(docs, at=at)
+        assert [int.from_bytes(one) for one in then.hashes] == hashes
     addresses = [
         vars(one.event)["manifest"]
         for one in await ledger.events(docs)

@@ -137,3 +137,42 @@ async def test_ctrl_c_leaves_a_migration_that_goes_on(up: Up, application: Appli
     assert len(await application.points(f"{application.name}_AI_Knowledge_code")) == pytest.approx(
         POINTS / 3, abs=1
     )
+
+
+async def test_a_version_is_labelled_and_rebuilt_after_its_store_lost_it(
+    up: Up, application: Application
+) -> None:
+    applied = await up.run("apply", str(write_spec(application, up.folder)), "--yes", "--json")
+    assert applied.status == 0, applied.err
+    name = f"{application.name}_Reseau_Internet_documents"
+    points = await application.points(name)
+
+    async with asyncio.timeout(30):  # the list is a read model, which follows
+        while not (listed := (await up.run("version", "list", name, "--json")).documents):
+            pass
+    [version] = listed
+    assert (version["points"], version["label"]) == (len(points), "")
+    tag = ("version", "tag", name, "after the split", "--reason", "audit", "--json")
+    for _ in range(2):
+        tagged = await up.run(*tag)
+        assert (tagged.status, tagged.document["digest"]) == (0, version["digest"])
+    same = await up.run("verify", name, "--at", "after the split", "--json")
+    assert (same.status, same.document["digest"]) == (0, version["digest"])
+    unknown = await up.run("verify", name, "--at", "after the splitt")
+    assert unknown.status == 2
+    assert "did you mean 'after the split'" in unknown.err
+
+    await application.qdrant.delete_collection(f"{name}__g1")
+    gone = await up.run("verify", name, "--at", "after the split")
+    assert gone.status == 2
+    assert "Traceback" not in gone.err
+    rebuild = ("rebuild", name, "--at", "after the split", "--into", f"{name}_then")
+    unasked = await up.run(*rebuild, "--reason", "audit")
+    assert unasked.status == 2
+    for nothing_to_do in (None, True):
+        rebuilt = await up.run(*rebuild, "--reason", "audit", "--yes", "--json")
+        assert rebuilt.status == 0, rebuilt.out + rebuilt.err
+        assert rebuilt.documents[-1].get("nothing_to_do") == nothing_to_do
+    assert await application.points(f"{name}_then") == points
+    verified = await up.run("verify", f"{name}_then", "--json")
+    assert (verified.status, verified.document["digest"]) == (0, version["digest"])

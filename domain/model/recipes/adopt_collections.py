@@ -4,7 +4,7 @@ from pydantic import Field
 
 from domain.model.errors import InvalidSpec, Rejected
 from domain.model.plan import Plan
-from domain.model.recipes.recipe import SourceRow, StoreFacts
+from domain.model.recipes.recipe import Recipe, SourceRow, StoreFacts
 from domain.model.recipes.steps import adopt_step, check_step
 from domain.model.spec import Spec
 
@@ -16,15 +16,11 @@ class AdoptSpec(Spec):
     collections: list[str] = Field(min_length=1, description="Physical names.")
 
 
-class AdoptCollections:
+class AdoptCollections(Recipe):
     """The recipe."""
 
     name = "adopt-collections"
     spec: type[Spec] = AdoptSpec
-
-    def table(self, spec: Spec) -> tuple[str, str] | None:  # noqa: ARG002
-        """It reads no table."""
-        return None
 
     def store(self, spec: Spec) -> str:
         """The store of the collections."""

@@ -15,8 +15,8 @@ from pydantic import Field, PositiveInt
 from domain.model.errors import InvalidSpec, Rejected
 from domain.model.names import default_name, next_generation, problem_with
 from domain.model.plan import Phase, Plan, Step, StepKind
-from domain.model.recipes.recipe import SourceRow, StoreFacts
-from domain.model.recipes.steps import adopt_step, check_step, drop_step
+from domain.model.recipes.recipe import Recipe, SourceRow, StoreFacts
+from domain.model.recipes.steps import adopt_step, aliases_step, check_step, drop_step
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from domain.model.spec import Section, Spec
 
@@ -76,7 +76,7 @@ class Target:
     stored: bool
 
 
-class PerDomainCollections:
+class PerDomainCollections(Recipe):
     """The recipe."""
 
     name = "per-domain-collections"
@@ -123,7 +123,8 @@ class PerDomainCollections:
             check_step(spec.to.store, [*_shared(spec), *physical.values()]),
         ]
         if spec.to.naming == "alias" and targets:
-            steps.append(_aliases(spec, store, targets, physical))
+            names = {target.name: physical[target.name] for target in targets}
+            steps.append(aliases_step(spec.to.store, names, store.aliases))
         changes = _row_changes(rows, targets)
         if changes:
             steps.append(_restructure(spec, changes))
@@ -349,24 +350,6 @@ def _flow(
         + f" to the collection of their {spec.source.source_field}",
         undo="delete the copies from collections that existed before",
         verify="every point is in one collection or counted as unplaced",
-    )
-
-
-def _aliases(
-    spec: PerDomainSpec, store: StoreFacts, targets: list[Target], physical: dict[str, str]
-) -> Step:
-    return Step(
-        id="aliases",
-        kind=StepKind.POINT_ALIASES,
-        phase=Phase.CUT_OVER,
-        params={
-            "store": spec.to.store,
-            "aliases": {target.name: physical[target.name] for target in targets},
-            "previous": {t.name: store.aliases[t.name] for t in targets if t.name in store.aliases},
-        },
-        does=f"point {len(targets)} names to their collections",
-        undo="remove the names",
-        verify="the store answers under each name",
     )
 
 

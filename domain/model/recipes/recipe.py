@@ -43,6 +43,29 @@ class CollectionDescription:
 
 
 @dataclass(frozen=True)
+class VersionFacts:
+    """A version of a collection, as the ledger has it.
+
+    Attributes:
+        generation: stream of the generation.
+        physical: its name in the store.
+        schema: vectors, indexes and settings.
+        through: version of the generation's stream.
+        position: of that event in the ledger.
+        points: that it has.
+        digest: hexadecimal SHA-256 over its sorted (id, hash).
+    """
+
+    generation: str
+    physical: str
+    schema: CollectionSchema
+    through: int
+    position: int
+    points: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class StoreFacts:
     """What an inspection found in a store.
 
@@ -51,12 +74,14 @@ class StoreFacts:
         aliases: alias to physical name.
         described: those collections that the recipe asked for and that exist.
         taken: physical names that the ledger has used before, which are not used again.
+        version: that the recipe asked for.
     """
 
     collections: frozenset[str]
     aliases: dict[str, str]
     described: dict[str, CollectionDescription]
     taken: frozenset[str]
+    version: VersionFacts | None = None
 
 
 class Recipe(Protocol):
@@ -65,8 +90,13 @@ class Recipe(Protocol):
     name: str
     spec: type[Spec]
 
-    def table(self, spec: Spec) -> tuple[str, str] | None:
+    def table(self, spec: Spec) -> tuple[str, str] | None:  # noqa: ARG002
         """Connection and name of the table that it needs read, or None."""
+        return None
+
+    def version(self, spec: Spec) -> tuple[str, str, str] | None:  # noqa: ARG002
+        """Store, collection and version that it needs looked up in the ledger, or None."""
+        return None
 
     def store(self, spec: Spec) -> str:
         """The store that it needs inspected."""

@@ -20,16 +20,39 @@ def adopt_step(store: str, collections: Sequence[str], batch: int) -> Step:
     )
 
 
-def check_step(store: str, collections: Sequence[str]) -> Step:
-    """Compare collections with the ledger, point by point."""
+def check_step(
+    store: str, collections: Sequence[str], digests: Mapping[str, str] | None = None
+) -> Step:
+    """Compare collections with the ledger, point by point, and with the digests they must have."""
     return Step(
         id="check",
         kind=StepKind.CHECK,
         phase=Phase.VERIFICATION,
-        params={"store": store, "collections": list(collections)},
+        params={
+            "store": store,
+            "collections": list(collections),
+            **({"digests": dict(digests)} if digests else {}),
+        },
         does=f"compare every point of {_named(collections)} with the ledger, bit for bit",
         undo="nothing to undo",
         verify="counts and digests are equal",
+    )
+
+
+def aliases_step(store: str, names: Mapping[str, str], aliases: Mapping[str, str]) -> Step:
+    """Let names serve collections; `aliases` are those that the store has."""
+    return Step(
+        id="aliases",
+        kind=StepKind.POINT_ALIASES,
+        phase=Phase.CUT_OVER,
+        params={
+            "store": store,
+            "aliases": dict(names),
+            "previous": {name: aliases[name] for name in names if name in aliases},
+        },
+        does=f"point {len(names)} names to their collections",
+        undo="remove the names",
+        verify="the store answers under each name",
     )
 
 

@@ -7,6 +7,7 @@ from domain.model.migration import Migration
 from domain.model.plan import StepKind
 from domain.use_cases.concurrently import concurrently
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
+from domain.use_cases.verify import Verification
 
 CONCURRENT_SCANS = 2
 
@@ -25,7 +26,8 @@ async def verified(run: StepRun, collections: list[str]) -> dict[str, Any]:
     """
     await run.applied([(await run.generation(physical)).generation for physical in collections])
     found = await concurrently((run.verify(physical) for physical in collections), CONCURRENT_SCANS)
-    different = [str(verification) for verification in found if not verification.equal]
+    expected = run.step.params.get("digests", {})
+    different = [problem for one in found if (problem := _problem(one, expected))]
     if different:
         raise StepBlocked(
             f"{len(different)} of {len(found)} collections differ from the ledger: "
@@ -39,6 +41,16 @@ async def verified(run: StepRun, collections: list[str]) -> dict[str, Any]:
     }
 
 
+def _problem(found: Verification, expected: dict[str, str]) -> str | None:
+    """What is wrong with a collection: it differs, or it is another version than it should be."""
+    if not found.equal:
+        return str(found)
+    digest = expected.get(found.physical, found.digest)
+    if found.digest != digest:
+        return f"{found.physical} has digest {found.digest}, and the version has {digest}"
+    return None
+
+
 async def refuse_uncopied(run: StepRun) -> None:
     """Nothing may have been recorded of a source after its flow was planned.
 
@@ -49,6 +61,8 @@ async def refuse_uncopied(run: StepRun) -> None:
     steps = migration.plan.steps if migration else ()
     for step in steps:
         for source in step.params["flows"] if step.kind is StepKind.FLOW else ():
+            if "version" in source:  # which does not change
+                continue
             stream = run.forward_flow(step.id, source["source"])
             flow = await run.tools.ledger.load(Flow, stream)
             status = await run.tools.applications.status(flow.source) if flow else None

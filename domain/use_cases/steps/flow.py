@@ -15,7 +15,7 @@ async def do(run: StepRun) -> dict[str, Any]:
     flows: list[UUID] = []
     targets: dict[str, str] = {}
     for planned in run.step.params["flows"]:
-        source = await run.generation(planned["source"])
+        source, through = await _source(run, planned)
         routes = {
             value: (await run.generation(physical)).generation
             for value, physical in planned["routes"].items()
@@ -23,7 +23,12 @@ async def do(run: StepRun) -> dict[str, Any]:
         targets |= {str(generation): planned["routes"][v] for v, generation in routes.items()}
         flows.append(
             await run.start_flow(
-                planned["source"], "route", source.generation, routes, run.step.params["field"]
+                planned["source"],
+                "route",
+                source,
+                routes,
+                field=run.step.params["field"],
+                through=through,
             )
         )
     recorded = await concurrently(run.flowed(flow) for flow in flows)
@@ -35,6 +40,14 @@ async def do(run: StepRun) -> dict[str, Any]:
         {(await run.generation(physical)).generation for physical in targets.values()}
     )
     return result
+
+
+async def _source(run: StepRun, planned: dict[str, Any]) -> tuple[UUID, int | None]:
+    """The generation that a flow reads, and the version if it is not the last one."""
+    version = planned.get("version")
+    if version is None:
+        return (await run.generation(planned["source"])).generation, None
+    return UUID(version["generation"]), version["through"]
 
 
 def _summary(ranges: list[FlowRange], targets: dict[str, str]) -> dict[str, Any]:

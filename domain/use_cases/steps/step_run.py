@@ -141,11 +141,19 @@ class StepRun:
         )
 
     async def start_flow(
-        self, name: str, kind: str, source: UUID, routes: Mapping[str, UUID], field: str = ""
+        self,
+        name: str,
+        kind: str,
+        source: UUID,
+        routes: Mapping[str, UUID],
+        *,
+        field: str = "",
+        through: int | None = None,
     ) -> UUID:
         """Record a flow and put its first range into the queue; again goes on with it.
 
-        Ranges that failed before are tried at once, as often as new ones.
+        Ranges that failed before are tried at once, as often as new ones. The flow reads its source
+        at version `through`, or as it is recorded now.
         """
         step = f"{self.step.id}/{self.direction}/{name}"
         flow = Flow.create_id(str(self.migration), step)
@@ -155,7 +163,7 @@ class StepRun:
                 step=step,
                 kind=kind,
                 source=str(source),
-                through=await self._recorded(source),
+                through=await self._recorded(source) if through is None else through,
                 batch=self.step.params["batch"],
                 field=field,
                 routes={value: await self._route(target) for value, target in routes.items()},

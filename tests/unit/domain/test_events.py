@@ -22,6 +22,7 @@ from domain.model.generation import Application, Generation
 from domain.model.migration import Migration
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from domain.model.timeline import Finding, Timeline
+from domain.model.version import Version
 from tests.builders import plan_of
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -42,6 +43,7 @@ FIELDS = {
     "changed": "a count",
     "collection": "a name of a collection",
     "deletes": "a count",
+    "digest": "a hash over points",
     "error": "what happened, in a sentence",
     "examples": "ids of points",
     "extra": "a count",
@@ -52,6 +54,7 @@ FIELDS = {
     "generation": "the id of a stream",
     "hash": "a hash of an event",
     "kind": "one of a few words",
+    "label": "what a person calls a version",
     "lacking": "a count",
     "left": "a count",
     "made": "yes or no",
@@ -60,6 +63,7 @@ FIELDS = {
     "missing": "a count",
     "name": "a name of a migration",
     "number": "a number",
+    "occasion": "one of a few words",
     "origin": "one of a few words",
     "originator_topic": "a topic",
     "phase": "one of a few words",
@@ -253,6 +257,22 @@ EXPECTED: list[tuple[type[AggregateEvent], dict[str, Any]]] = [
         {"number": 2, "position": 640, "hash": "cd" * 32, "found": [FOUND.to_json()]},
     ),
     (Timeline.Recovered, {"statistics": {"collections": 3, "extra": 2}}),
+    (
+        Version.Created,
+        {
+            "collection": "docs",
+            "store": "prod",
+            "physical": "docs__g1",
+            "generation": str(STREAM),
+            "through": 4,
+            "position": 640,
+            "occasion": "tagged",
+            "label": "before the clean-up",
+            "migration": "",
+            "points": 10,
+            "digest": "ef" * 32,
+        },
+    ),
 ]
 
 

@@ -9,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.model.recorded import Recorded
+from domain.model.version import Occasion, Version
 from domain.use_cases.project import Projection
 from projections import PROJECTIONS
 from projections.collections import Collections
 from projections.migrations import Migrations
 from projections.operations import Operations
+from projections.versions import Versions
 from tests.builders import few_examples, recorded_at
 from tests.unit.projections.histories import (
+    ASKED,
     PLAN,
     STREAM,
     TARGET,
@@ -226,3 +229,41 @@ def test_events_are_not_changed_by_applying_them(projection: Projection) -> None
     assert apply(projection, EVENTS) == apply(projection, EVENTS)
     fresh = rolled_back().history.recorded
     assert [vars(one.event) for one in EVENTS] == [vars(one.event) for one in fresh]
+
+
+def test_versions_say_what_was_noted_by_whom_and_why() -> None:
+    version = Version(
+        collection="docs",
+        store="prod",
+        physical="docs__g1",
+        generation=str(TARGET),
+        through=7,
+        position=3,
+        occasion=Occasion.TAGGED,
+        label="as imported",
+        migration="",
+        points=40,
+        digest="ab" * 32,
+    )
+    story = Story().planned()
+    story.history.record(version, ASKED)
+
+    [(key, document)] = view(Versions(), story).items()
+
+    assert key == str(version.id)
+    assert document == {
+        "collection": "docs",
+        "store": "prod",
+        "physical": "docs__g1",
+        "generation": str(TARGET),
+        "through": 7,
+        "position": 3,
+        "occasion": "tagged",
+        "label": "as imported",
+        "migration": "",
+        "points": 40,
+        "digest": "ab" * 32,
+        "noted_at": at(2),
+        "actor": "mara",
+        "reason": "isolation",
+    }

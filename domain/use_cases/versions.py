@@ -1,0 +1,263 @@
+"""Note versions of collections, and find them again."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from domain.model.aggregate import Context
+from domain.model.errors import Conflict, NotFound, Rejected, VersionConflict
+from domain.model.generation import Generation
+from domain.model.migration import Migration
+from domain.model.plan import StepKind
+from domain.model.points import Digest
+from domain.model.recorded import Recorded
+from domain.model.spec import nearest
+from domain.model.version import Occasion, Version
+from domain.ports import GenerationStatus, Ledger, Views
+from domain.use_cases.tools import Tools, save
+
+PAGE = 5000
+
+
+@dataclass(frozen=True)
+class Place:
+    """A version of a collection, noted or not.
+
+    Attributes:
+        status: the generation that it is of.
+        through: version of the generation's stream.
+        position: of that event in the ledger.
+    """
+
+    status: GenerationStatus
+    through: int
+    position: int
+
+
+async def digest_at(ledger: Ledger, generation: UUID, through: int) -> Digest:
+    """The digest of a generation at a version; memory stays at one page of heads."""
+    digest, after = Digest(), b""
+    while True:
+        heads = await ledger.heads(generation, after=after, limit=PAGE, at=through)
+        digest.extend(heads.keys, heads.hashes)
+        if len(heads) < PAGE:
+            return digest
+        after = heads.keys[-1]
+
+
+async def list_versions(tools: Tools, views: Views, store: str, name: str) -> list[dict[str, Any]]:
+    """The versions of a collection that were noted, oldest position first, with their time.
+
+    Raises:
+        NotFound: there is no such collection.
+    """
+    found: list[dict[str, Any]] = []
+    for collection in sorted({s.collection for s in await _generations(tools, store, name)}):
+        after, match = "", {"store": store, "collection": collection}
+        while page := await views.find("versions", after=after, limit=PAGE, match=match):
+            found += [document for _, document in page]
+            after = page[-1][0]
+    for document in found:
+        (recorded,) = await tools.ledger.read(document["position"] - 1, 1)
+        document["at"] = recorded.recorded_at
+    return sorted(found, key=lambda document: (document["position"], document["noted_at"]))
+
+
+async def tag_version(
+    tools: Tools, store: str, name: str, label: str, at: str | None, context: Context
+) -> Version:
+    """Give a version of a collection a label; the same again changes nothing.
+
+    Raises:
+        NotFound: there is no such collection or version.
+        Rejected: the label looks like a position or a time.
+        Conflict: another version of the collection has this label.
+    """
+    _refuse_ambiguous(label)
+    place = await find_version(tools, store, name, at)
+    version = await _noted(tools.ledger, place, Occasion.TAGGED, label=label)
+    known = await tools.ledger.load(Version, version.id)
+    if known is None:
+        try:
+            await save(tools.ledger, version, f"version/{version.id}", context)
+        except VersionConflict:
+            known = await tools.ledger.load(Version, version.id)
+    if known is None:
+        return version
+    if (known.generation, known.through) != (version.generation, version.through):
+        raise Conflict(
+            f"{label!r} is the label of the version at position {known.position} already; "
+            "choose another one"
+        )
+    return known
+
+
+async def note_versions(
+    tools: Tools, migration: Migration, occasion: Occasion, context: Context
+) -> None:
+    """Note what the collections of a migration are at its end; again changes nothing.
+
+    After a rollback these are the collections that were there before it.
+    """
+    made = set(_named(migration, StepKind.CREATE)) if occasion is Occasion.ROLLED_BACK else set()
+    for store, physical in dict.fromkeys(_named(migration, StepKind.CHECK)):
+        if (store, physical) in made:
+            continue
+        known = await tools.applications.generations(store=store, physical=physical)
+        if not known:  # the migration did not come so far
+            continue
+        status = known[-1]
+        stream = Version.create_id(
+            store, status.collection, occasion, "", str(migration.id), str(status.generation)
+        )
+        if await tools.ledger.load(Version, stream) is None:
+            place = await _last(tools.ledger, status)
+            version = await _noted(tools.ledger, place, occasion, migration=str(migration.id))
+            await save(tools.ledger, version, f"version/{stream}", context)
+
+
+def _named(migration: Migration, kind: StepKind) -> Iterable[tuple[str, str]]:
+    """Store and physical name of the collections that steps of a kind are about."""
+    for step in migration.plan.steps:
+        if step.kind is kind:
+            for one in step.params["collections"]:
+                yield step.params["store"], one["physical"] if isinstance(one, dict) else one
+
+
+async def _last(ledger: Ledger, status: GenerationStatus) -> Place:
+    """The last version of a generation; of one that is gone, that before it went."""
+    through = status.recorded - status.gone
+    (recorded,) = await ledger.events(status.generation, after=through - 1, through=through)
+    return Place(status, through, recorded.position)
+
+
+async def _noted(
+    ledger: Ledger, place: Place, occasion: Occasion, *, label: str = "", migration: str = ""
+) -> Version:
+    status = place.status
+    digest = await digest_at(ledger, status.generation, place.through)
+    return Version(
+        collection=status.collection,
+        store=status.store,
+        physical=status.physical,
+        generation=str(status.generation),
+        through=place.through,
+        position=place.position,
+        occasion=occasion,
+        label=label,
+        migration=migration,
+        points=digest.points,
+        digest=digest.hexdigest(),
+    )
+
+
+async def find_version(tools: Tools, store: str, name: str, at: str | None) -> Place:
+    """A version of a collection.
+
+    Args:
+        tools: the ports.
+        store: name of the store connection.
+        name: of the collection: logical, physical, or an alias.
+        at: a label, a position, an ISO 8601 time, or None for the last version.
+
+    Raises:
+        NotFound: there is no such collection, or it has no such version.
+    """
+    generations = await _generations(tools, store, name)
+    if at is None:
+        live = [status for status in generations if not status.gone]
+        return await _last(tools.ledger, (live or generations)[-1])
+    for collection in {status.collection for status in generations}:
+        stream = Version.create_id(store, collection, Occasion.TAGGED, at, "", "")
+        version = await tools.ledger.load(Version, stream)
+        if version is not None:
+            (status,) = [s for s in generations if s.generation == version.generation]
+            return Place(status, version.through, version.position)
+    position = await _position(tools.ledger, at)
+    if position is None:
+        raise NotFound(
+            f"collection {name!r} has no version {at!r}: neither a label, a position nor an "
+            f"ISO 8601 time{nearest(at, await _labels(tools.ledger, generations))}"
+        )
+    for status in reversed(generations):
+        recorded = await tools.ledger.event_at(status.generation, position)
+        if recorded is not None and not isinstance(
+            recorded.event, Generation.Dropped | Generation.Released
+        ):
+            return Place(status, recorded.version, recorded.position)
+    raise NotFound(await _too_early(tools.ledger, name, at, generations))
+
+
+def _refuse_ambiguous(label: str) -> None:
+    if not label or label.isdigit() or _time(label) is not None:
+        raise Rejected(f"{label!r} cannot be a label: it reads as nothing, a position or a time")
+
+
+async def _generations(tools: Tools, store: str, name: str) -> list[GenerationStatus]:
+    """Every generation that serves or served this name, oldest first."""
+    aliases = await tools.stores.store(store).aliases()
+    known = await tools.applications.generations(store=store)
+    names = {name, aliases.get(name, name)}
+    found = [status for status in known if {status.collection, status.physical} & names]
+    if not found:
+        listed = sorted({status.collection for status in known})
+        raise NotFound(
+            f"the ledger does not know collection {name!r} in store {store!r}"
+            f"{nearest(name, listed)}"
+        )
+    return found
+
+
+async def _position(ledger: Ledger, at: str) -> int | None:
+    """The last position at a position or time; None if it is neither.
+
+    Raises:
+        NotFound: it is beyond the end of the ledger.
+    """
+    head = await ledger.head()
+    if at.isdigit():
+        if int(at) > head.position:
+            raise NotFound(f"position {at} is not there yet: the ledger ends at {head.position}")
+        return int(at)
+    time = _time(at)
+    return None if time is None else await ledger.position_at(time)
+
+
+def _time(text: str) -> datetime | None:
+    """A time as people write it; without an offset it is UTC."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+async def _labels(ledger: Ledger, generations: Iterable[GenerationStatus]) -> list[str]:
+    """Labels of the versions of these generations."""
+    wanted = {str(status.generation) for status in generations}
+    labels, after = [], 0
+    while events := await ledger.read(after, PAGE, topics="version."):
+        labels += [
+            recorded.event.label
+            for recorded in events
+            if isinstance(recorded.event, Version.Created)
+            and recorded.event.label
+            and recorded.event.generation in wanted
+        ]
+        after = events[-1].position
+    return labels
+
+
+async def _too_early(
+    ledger: Ledger, name: str, at: str, generations: Iterable[GenerationStatus]
+) -> str:
+    firsts: list[Recorded] = []
+    for status in generations:
+        firsts += await ledger.events(status.generation, through=1)
+    first = min(firsts, key=lambda recorded: recorded.position)
+    return (
+        f"the ledger did not look after collection {name!r} at {at}; it does since position "
+        f"{first.position}, {first.at}"
+    )
