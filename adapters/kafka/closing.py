@@ -7,11 +7,14 @@ connections behind. What ends them is not public, so it is all in here.
 
 import asyncio
 import contextlib
+import logging
 from typing import Any
 
 from aiokafka.errors import KafkaError
 
 CLOSE_SECONDS = 2.0
+
+_LOG = logging.getLogger("migration_ledger.consumer")
 
 
 async def abandon_producer(producer: Any) -> None:
@@ -35,9 +38,23 @@ async def abandon_producer(producer: Any) -> None:
 async def stop_consumer(consumer: Any) -> None:
     """Stop a consumer, and cut its connections when it waits for a broker that is gone."""
     async with asyncio.TaskGroup() as group:
-        stopped = group.create_task(consumer.stop())
+        stopped = group.create_task(_stop(consumer))
         await asyncio.wait({stopped}, timeout=CLOSE_SECONDS)
         if not stopped.done():
             await consumer._client.close()  # noqa: SLF001
             await asyncio.wait({stopped}, timeout=CLOSE_SECONDS)
             stopped.cancel()
+
+
+async def _stop(consumer: Any) -> None:
+    """Stop a consumer also when the task that follows its group fails meanwhile."""
+    try:
+        await consumer.stop()
+    except KafkaError as error:  # the client stopped there; the rest of it is still open
+        _LOG.info("consumer_failed", extra={"cause": str(error)})
+        coordinator = consumer._coordinator  # noqa: SLF001
+        await coordinator._stop_heartbeat_task()  # noqa: SLF001
+        await coordinator._stop_commit_offsets_refresh_task()  # noqa: SLF001
+        await coordinator._maybe_leave_group()  # noqa: SLF001
+        await consumer._fetcher.close()  # noqa: SLF001
+        await consumer._client.close()  # noqa: SLF001

@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
+from aiokafka.errors import KafkaError
 
 from adapters.kafka.broker import Broker
 from adapters.kafka.cloud_events import Change, Message, decode
@@ -356,6 +357,28 @@ async def test_a_consumer_reads_a_broker_that_forgot_everything_again(
             again += [change.position for change in await consumer.fetch()]
         assert again in ([1, 2, 3], [1, 1, 2, 3])  # Kafka took the one that was refused
         assert len(consumer.assigned()) == 12
+
+
+async def test_a_client_whose_group_fails_while_it_is_stopped_is_stopped(
+    publisher: Publisher, settings: KafkaSettings
+) -> None:
+    """An assertion of the client fails now and then when a broker goes in a rebalance."""
+    await publisher.publish(history(3, [uuid4()]))
+    before = asyncio.all_tasks()
+    async with ChangeConsumer(settings, ledger=LEDGER) as consumer:
+        await take(consumer, lambda _: True, 3)
+        coordinator = consumer._consumer._coordinator
+        coordinator._coordination_task.cancel()
+
+        async def fails() -> None:
+            await coordinator._closing
+            raise KafkaError("AssertionError()")
+
+        coordinator._coordination_task = asyncio.ensure_future(fails())
+        await consumer._leave()
+        assert len(await take(consumer, lambda _: True, 3)) == 3
+
+    assert {task for task in asyncio.all_tasks() - before if not task.done()} == set()
 
 
 async def test_a_shorter_topic_under_a_live_consumer_is_read_from_its_beginning(
