@@ -401,11 +401,11 @@ async def test_the_next_range_is_read_while_one_is_recorded(world: World) -> Non
     read: list[bytes] = []
     following = asyncio.Event()
 
-    async def heads(generation: UUID, *, after: bytes, limit: int) -> Any:
+    async def heads(generation: UUID, *, after: bytes, **others: Any) -> Any:
         read.append(after)
         if len(read) == 2:
             following.set()
-        return await world.ledger.heads(generation, after=after, limit=limit)
+        return await world.ledger.heads(generation, after=after, **others)
 
     async def record(*args: Any) -> Any:
         await following.wait()
@@ -446,11 +446,11 @@ async def test_a_worker_that_reads_ahead_stops(world: World) -> None:
     held, stop = asyncio.Event(), asyncio.Event()
     claims: list[RangeClaim | None] = []
 
-    async def heads(generation: UUID, *, after: bytes, limit: int) -> Any:
+    async def heads(generation: UUID, *, after: bytes, **others: Any) -> Any:
         if after:
             held.set()
             await asyncio.Event().wait()
-        return await world.ledger.heads(generation, after=after, limit=limit)
+        return await world.ledger.heads(generation, after=after, **others)
 
     async def claim(holder: str, ttl: float) -> RangeClaim | None:
         claims.append(None if claims else await world.tools.ranges.claim(holder, ttl))
