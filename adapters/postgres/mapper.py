@@ -10,8 +10,24 @@ from eventsourcing.domain import AggregateEvent
 from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from eventsourcing.utils import resolve_topic
 
-from domain.model.aggregate import Context
+from domain.model.aggregate import Context, LedgerAggregate
+from domain.model.flow import Flow, FlowRange
+from domain.model.generation import Application, Generation
+from domain.model.migration import Migration
 from domain.model.recorded import Recorded
+from domain.model.timeline import Timeline
+from domain.model.version import Version
+
+AGGREGATES: tuple[type[LedgerAggregate], ...] = (
+    Application,
+    Flow,
+    FlowRange,
+    Generation,
+    Migration,
+    Timeline,
+    Version,
+)
+"""Whose events the ledger has. Topics are found by name once their classes are imported."""
 
 COLUMNS = "position, stream, version, topic, state, context, recorded_at, hash"
 """Columns of `events` in the order in which `to_recorded` takes them."""
