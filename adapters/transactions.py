@@ -1,9 +1,32 @@
-"""Transactions of asyncpg for callers that may be cancelled while a server hangs."""
+"""Transactions of asyncpg, for callers that may be cancelled, and which of its errors pass."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+
+import asyncpg
+
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    # What the driver says when the server ends a connection between two messages.
+    asyncpg.InternalClientError,
+    ConnectionError,
+)
+"""The connection is gone."""
+
+BUSY = (
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    # A lock, or a database that lets nobody in while it is being replaced.
+    asyncpg.ObjectNotInPrerequisiteStateError,
+    OSError,
+)
+"""The server could not do it now; the same may go well later."""
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from adapters.transactions import transaction
+from adapters.transactions import BUSY, LOST, transaction
 from domain.model.errors import DiskFull, Halted, LedgerError, Rejected, Unavailable
 
 SCHEMA = "migration_ledger"
@@ -19,6 +19,9 @@ _CLOSE_TIMEOUT = 2.0  # seconds
 # The server gives a statement up before the client does, so that it is not left running.
 _STATEMENT_TIMEOUT = 60  # seconds
 _COMMAND_TIMEOUT = _STATEMENT_TIMEOUT + 5.0  # seconds
+
+# Lets the statements of this transaction take as long as they need; callers give a `timeout`, too.
+NO_TIMEOUT = "SET LOCAL statement_timeout = 0"
 
 _SETTINGS = {
     "application_name": "migration-ledger",
@@ -36,23 +39,6 @@ _SETTINGS = {
 }
 _RECOVERING = {"migration_ledger.recovering": "on"}
 
-_LOST = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    # What the driver says when the server ends a connection between two messages.
-    asyncpg.InternalClientError,
-    ConnectionError,
-)
-_BUSY = (
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    # A lock, or a database that lets nobody in while it is being replaced.
-    asyncpg.ObjectNotInPrerequisiteStateError,
-    OSError,
-)
 _NO_SCHEMA = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedFunctionError,
@@ -81,14 +67,14 @@ def translated(where: str) -> Iterator[None]:
     """
     try:
         yield
-    except _LOST as error:
+    except LOST as error:
         said = _said(error)
         raise ConnectionLost(f"lost the connection to PostgreSQL at {where}: {said}") from error
     except _NOT_LET_IN as error:
         raise Unavailable(f"PostgreSQL at {where} did not let us in: {_said(error)}") from error
     except asyncpg.DiskFullError as error:
         raise DiskFull(f"PostgreSQL at {where}", _said(error)) from error
-    except _BUSY as error:
+    except BUSY as error:
         reason = _said(error) or "no answer in time"
         raise Unavailable(f"PostgreSQL at {where}: {reason}") from error
     except _NO_SCHEMA as error:
@@ -218,7 +204,7 @@ async def open_database(
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await pool.close()
-        except (TimeoutError, *_LOST):
+        except (TimeoutError, *LOST):
             pool.terminate()
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import orjson
 
-from adapters.transactions import transaction
+from adapters.transactions import BUSY, LOST, transaction
 from domain.model.errors import LedgerError, NotFound, Rejected, Unavailable
 from domain.model.recipes.recipe import SourceRow
 
@@ -132,7 +132,7 @@ class PostgresSourceTable:
             connection = await asyncpg.connect(
                 self._url, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS
             )
-        except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        except (OSError, asyncpg.PostgresError) as error:
             raise Unavailable(f"database {self._where} cannot be reached: {error}") from error
         try:
             yield connection
@@ -142,7 +142,7 @@ class PostgresSourceTable:
             raise
         except LedgerError:
             raise
-        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        except (OSError, asyncpg.InterfaceError, *LOST, *BUSY) as error:
             connection.terminate()
             raise Unavailable(f"database {self._where} went away: {error}") from error
         except asyncpg.PostgresError as error:
