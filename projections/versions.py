@@ -6,6 +6,21 @@ from domain.model.recorded import Recorded
 
 Document = dict[str, Any]
 
+NOTED = (
+    "collection",
+    "store",
+    "physical",
+    "generation",
+    "through",
+    "position",
+    "occasion",
+    "label",
+    "migration",
+    "points",
+    "digest",
+)
+"""Fields of the event that a document has, too."""
+
 
 class Versions:
     """One document for each noted version, by its stream."""
@@ -22,12 +37,8 @@ class Versions:
         if recorded.topic != "version.recorded":
             return document
         fields = vars(recorded.event)
-        noted = (
-            "collection store physical generation through position occasion label migration points"
-            " digest"
-        )
         return {
-            **{name: fields[name] for name in noted.split()},
+            **{name: fields[name] for name in NOTED},
             "noted_at": recorded.at,
             "actor": recorded.context.actor.id,
             "reason": recorded.context.reason,

@@ -39,6 +39,12 @@ Json = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; recorded with every event.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Collection, by name or alias.")]
+Store = Annotated[str, typer.Option(help="Vector store connection.")]
+At = Annotated[
+    str | None,
+    typer.Option(metavar="VERSION", help="A version: label, position, or ISO 8601 time."),
+]
 
 FLAGS = ("data_dir", "database_url", "kafka_bootstrap", "qdrant_url", "objects_url", "embed")
 """Settings that every command takes as options."""

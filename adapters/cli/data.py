@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from adapters.bootstrap import DEFAULT, ConfiguredStores, Service, open_service
-from adapters.cli.command import FAILED, Cli, Reason, Yes
+from adapters.cli.command import FAILED, At, Cli, Name, Reason, Store, Yes
 from adapters.cli.tables import pairs, rows
 from adapters.embedders.lsa import LsaModel
 from domain.model.errors import NotFound, Rejected
@@ -20,13 +20,6 @@ from domain.use_cases.verify import verify as verify_collection
 from domain.use_cases.versions import find_version
 
 TEXT_SHOWN = 70
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Collection, by name or alias.")]
-Store = Annotated[str, typer.Option(help="Vector store connection.")]
-At = Annotated[
-    str | None,
-    typer.Option(metavar="VERSION", help="A version: label, position, or ISO 8601 time."),
-]
 
 
 async def list_collections(

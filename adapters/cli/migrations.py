@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from adapters.bootstrap import DEFAULT, Service, open_service
-from adapters.cli.command import FAILED, Cli, Reason, Yes
+from adapters.cli.command import FAILED, Cli, Name, Reason, Store, Yes
 from adapters.cli.following import describe, follow, observe
 from adapters.cli.specs import read_spec
 from adapters.cli.tables import pairs, rows, show_plan
@@ -217,7 +217,7 @@ async def adopt(
     cli: Cli,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Physical collection.")],
     *,
-    store: Annotated[str, typer.Option(help="Vector store connection.")] = DEFAULT,
+    store: Store = DEFAULT,
     yes: Yes = False,
     reason: Reason = "",
 ) -> int:
@@ -239,11 +239,11 @@ async def adopt(
 
 async def rebuild(
     cli: Cli,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Collection, by name or alias.")],
+    name: Name,
     *,
     at: Annotated[str, typer.Option(metavar="VERSION", help="Label, position, or ISO 8601 time.")],
     into: Annotated[str, typer.Option(metavar="NAME", help="Name of the new collection.")],
-    store: Annotated[str, typer.Option(help="Vector store connection.")] = DEFAULT,
+    store: Store = DEFAULT,
     to_store: Annotated[
         str, typer.Option(help="Vector store connection of the new collection; the same if empty.")
     ] = "",

@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 
 from adapters.bootstrap import DEFAULT, open_service
-from adapters.cli.command import Cli, Reason
-from adapters.cli.data import At, Name, Store
+from adapters.cli.command import At, Cli, Name, Reason, Store
 from adapters.cli.tables import pairs, rows
 from domain.use_cases.versions import list_versions as versions_of
 from domain.use_cases.versions import tag_version

@@ -4,11 +4,9 @@ The hash chain does not cover these tables; an append relies on them.
 """
 
 from adapters.postgres.chain import Altered
-from adapters.postgres.connection import Database
+from adapters.postgres.connection import NO_TIMEOUT, Database
 
 _TIMEOUT = 3600.0  # seconds, as every stream and every key is looked at
-
-_NO_TIMEOUT = "SET LOCAL statement_timeout = 0"
 
 # A stream whose version is not that of its last event.
 _STREAM = """
@@ -34,7 +32,7 @@ async def verify_derived(database: Database) -> None:
         Altered: one disagrees; it is named.
     """
     async with database.transaction() as connection:
-        await connection.execute(_NO_TIMEOUT)
+        await connection.execute(NO_TIMEOUT)
         stream = await connection.fetchrow(_STREAM, timeout=_TIMEOUT)
         answer = await connection.fetchrow(_ANSWER, timeout=_TIMEOUT)
     if stream is not None:

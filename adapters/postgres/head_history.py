@@ -4,8 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from adapters.postgres.change_sets import HeadChanges
-from adapters.postgres.connection import Database
-from adapters.postgres.generations import lock_generations
+from adapters.postgres.connection import NO_TIMEOUT, Database
 from adapters.postgres.heads import known_heads, number_bodies, write_heads
 from adapters.postgres.mapper import COLUMNS, to_recorded
 from adapters.postgres.objects import get_objects
@@ -28,11 +27,14 @@ WHERE stream = $1 AND version > $2 AND topic = '{Generation.ChangeSetRecorded.TO
 ORDER BY version LIMIT $3
 """  # noqa: S608
 
-_NO_TIMEOUT = "SET LOCAL statement_timeout = 0"
+# The number of a generation, locked against writers, unless somebody was faster.
+_LOCK = "SELECT gid FROM generations WHERE stream = $1 AND NOT has_past FOR UPDATE"
 
-_STILL_LACKS_PAST = "SELECT NOT has_past FROM generations WHERE stream = $1 FOR UPDATE"
+# What is there of its heads goes.
 _NO_HEADS = "DELETE FROM heads WHERE gid = $1"
 _NO_PAST = "DELETE FROM past_heads WHERE gid = $1"
+
+# Everything is there again.
 _HAS_PAST = "UPDATE generations SET has_past = true WHERE stream = $1"
 
 
@@ -42,18 +44,18 @@ async def complete_pasts(database: Database) -> None:
         rows = await connection.fetch(_WITHOUT_PAST)
     for row in rows:
         async with database.transaction() as connection:
-            if await connection.fetchval(_STILL_LACKS_PAST, row["stream"]):
-                await make_heads_anew(connection, row["stream"])
+            gid = await connection.fetchval(_LOCK, row["stream"])
+            if gid is not None:
+                await _make_heads_anew(connection, row["stream"], gid)
 
 
-async def make_heads_anew(connection: Any, generation: UUID) -> None:
-    """Make heads and past heads of a generation from its manifests, in one transaction.
+async def _make_heads_anew(connection: Any, generation: UUID, gid: int) -> None:
+    """Make heads and past heads of a generation that is locked from its manifests.
 
     Raises:
         Corrupt: a manifest is missing, or has other content than its address says.
     """
-    gid = (await lock_generations(connection, [generation]))[generation].gid
-    await connection.execute(_NO_TIMEOUT)
+    await connection.execute(NO_TIMEOUT)
     await connection.execute(_NO_HEADS, gid, timeout=_TIMEOUT)
     await connection.execute(_NO_PAST, gid, timeout=_TIMEOUT)
     version = 0

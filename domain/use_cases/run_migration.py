@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.model.aggregate import Actor, Context
-from domain.model.errors import Conflict, KeyReused, LedgerError, Unavailable, VersionConflict
+from domain.model.errors import Conflict, LedgerError, Unavailable
 from domain.model.migration import Migration, State
 from domain.model.plan import Step, StepKind
 from domain.model.version import Occasion
@@ -17,7 +17,7 @@ from domain.use_cases.histories import refuse_newer_stores
 from domain.use_cases.steps import EXECUTORS
 from domain.use_cases.steps.create import refuse_later_writes
 from domain.use_cases.steps.step_run import BACK, FORWARD, StepRun
-from domain.use_cases.tools import Tools, save
+from domain.use_cases.tools import Tools, save_first
 from domain.use_cases.versions import note_versions
 
 logger = logging.getLogger("migration_ledger.coordinator")
@@ -167,11 +167,7 @@ async def _unless_redirected(
 async def _record(ledger: Ledger, migration: Migration, context: Context) -> bool:
     """Record what was decided; False if somebody else recorded something first."""
     key = f"migration/{migration.id}/version/{migration.version}"
-    try:
-        await save(ledger, migration, key, context)
-    except (VersionConflict, KeyReused):
-        return False
-    return True
+    return await save_first(ledger, migration, key, context)
 
 
 def _statistics(migration: Migration) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from domain.model.aggregate import Context, LedgerAggregate, pending_events
-from domain.model.errors import NotFound, VersionConflict
+from domain.model.errors import KeyReused, NotFound, VersionConflict
 from domain.model.generation import Application
 from domain.model.recorded import Answer, Command
 from domain.ports import A, Applications, FlowRanges, GenerationStatus, Ledger, Objects, Stores
@@ -30,6 +30,17 @@ async def save(ledger: Ledger, aggregate: LedgerAggregate, key: str, context: Co
     if not events:
         return Answer(position=0, count=0, repeated=True)
     return await ledger.append(Command(key, events, context))
+
+
+async def save_first(
+    ledger: Ledger, aggregate: LedgerAggregate, key: str, context: Context
+) -> bool:
+    """Record what an aggregate decided; False if somebody else recorded something first."""
+    try:
+        await save(ledger, aggregate, key, context)
+    except (VersionConflict, KeyReused):
+        return False
+    return True
 
 
 async def update(

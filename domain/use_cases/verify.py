@@ -130,7 +130,8 @@ async def differences(
         found: names the collection, and gets the counts and digests of both sides at the end.
         at: version of the generation's stream; None for what it is now.
     """
-    stored, recorded = _Side(_stored(store, found.physical)), _Side(_heads(ledger, generation, at))
+    stored = _Side(_stored(store, found.physical))
+    recorded = _Side(recorded_points(ledger, generation, at))
     async for difference in _merge(stored, recorded):
         yield difference
     found.points, found.digest = stored.digest.points, stored.digest.hexdigest()
@@ -218,7 +219,10 @@ async def _stored(store: VectorStore, physical: str) -> AsyncIterator[Page]:
         yield page.keys, page.hashes()
 
 
-async def _heads(ledger: Ledger, generation: UUID, at: int | None) -> AsyncIterator[Page]:
+async def recorded_points(
+    ledger: Ledger, generation: UUID, at: int | None = None
+) -> AsyncIterator[Page]:
+    """What the ledger says the points of a generation are, now or at a version."""
     after = b""
     while True:
         heads = await ledger.heads(generation, after=after, limit=PAGE, at=at)

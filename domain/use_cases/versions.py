@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.model.aggregate import Context
-from domain.model.errors import Conflict, NotFound, Rejected, VersionConflict
+from domain.model.errors import Conflict, NotFound, Rejected
 from domain.model.generation import Generation
 from domain.model.migration import Migration
 from domain.model.plan import StepKind
@@ -16,7 +16,8 @@ from domain.model.recorded import Recorded
 from domain.model.spec import nearest
 from domain.model.version import Occasion, Version
 from domain.ports import GenerationStatus, Ledger, Views
-from domain.use_cases.tools import Tools, save
+from domain.use_cases.tools import Tools, save_first
+from domain.use_cases.verify import recorded_points
 
 PAGE = 5000
 
@@ -37,14 +38,11 @@ class Place:
 
 
 async def digest_at(ledger: Ledger, generation: UUID, through: int) -> Digest:
-    """The digest of a generation at a version; memory stays at one page of heads."""
-    digest, after = Digest(), b""
-    while True:
-        heads = await ledger.heads(generation, after=after, limit=PAGE, at=through)
-        digest.extend(heads.keys, heads.hashes)
-        if len(heads) < PAGE:
-            return digest
-        after = heads.keys[-1]
+    """The digest of a generation at a version; memory stays at one page."""
+    digest = Digest()
+    async for keys, hashes in recorded_points(ledger, generation, through):
+        digest.extend(keys, hashes)
+    return digest
 
 
 async def list_versions(tools: Tools, views: Views, store: str, name: str) -> list[dict[str, Any]]:
@@ -77,16 +75,14 @@ async def tag_version(
     """
     _refuse_ambiguous(label)
     place = await find_version(tools, store, name, at)
-    version = await _noted(tools.ledger, place, Occasion.TAGGED, label=label)
-    known = await tools.ledger.load(Version, version.id)
+    stream = Version.create_id(store, place.status.collection, Occasion.TAGGED, label, "", "")
+    known = await tools.ledger.load(Version, stream)
     if known is None:
-        try:
-            await save(tools.ledger, version, f"version/{version.id}", context)
-        except VersionConflict:
-            known = await tools.ledger.load(Version, version.id)
-    if known is None:
-        return version
-    if (known.generation, known.through) != (version.generation, version.through):
+        version = await _noted(tools.ledger, place, Occasion.TAGGED, label=label)
+        if await save_first(tools.ledger, version, f"version/{stream}", context):
+            return version
+        return await tag_version(tools, store, name, label, at, context)
+    if (known.generation, known.through) != (place.status.generation, place.through):
         raise Conflict(
             f"{label!r} is the label of the version at position {known.position} already; "
             "choose another one"
@@ -115,7 +111,7 @@ async def note_versions(
         if await tools.ledger.load(Version, stream) is None:
             place = await _last(tools.ledger, status)
             version = await _noted(tools.ledger, place, occasion, migration=str(migration.id))
-            await save(tools.ledger, version, f"version/{stream}", context)
+            await save_first(tools.ledger, version, f"version/{stream}", context)
 
 
 def _named(migration: Migration, kind: StepKind) -> Iterable[tuple[str, str]]:

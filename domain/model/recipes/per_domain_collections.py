@@ -16,7 +16,14 @@ from domain.model.errors import InvalidSpec, Rejected
 from domain.model.names import default_name, next_generation, problem_with
 from domain.model.plan import Phase, Plan, Step, StepKind
 from domain.model.recipes.recipe import Recipe, SourceRow, StoreFacts
-from domain.model.recipes.steps import adopt_step, aliases_step, check_step, drop_step
+from domain.model.recipes.steps import (
+    adopt_step,
+    aliases_step,
+    check_step,
+    create_step,
+    drop_step,
+    flow_step,
+)
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from domain.model.spec import Section, Spec
 
@@ -293,27 +300,20 @@ def _create(
     schemas: dict[str, CollectionSchema],
 ) -> Step:
     there = [t.name for t in targets if physical[t.name] in store.collections]
-    return Step(
-        id="create",
-        kind=StepKind.CREATE,
-        phase=Phase.CREATION,
-        params={
-            "store": spec.to.store,
-            "schemas": {kind: schema.to_json() for kind, schema in schemas.items()},
-            "collections": [
-                {
-                    "collection": target.name,
-                    "physical": physical[target.name],
-                    "schema": target.type,
-                    "existing": target.name in there,
-                }
-                for target in targets
-            ],
-        },
+    return create_step(
+        spec.to.store,
+        schemas,
+        [
+            {
+                "collection": target.name,
+                "physical": physical[target.name],
+                "schema": target.type,
+                "existing": target.name in there,
+            }
+            for target in targets
+        ],
         does=f"create {len(targets) - len(there)} collections with an index on "
         f"{spec.source.source_field}; {len(there)} exist already",
-        undo="drop those that it created",
-        verify="each exists with its dimension and index",
     )
 
 
@@ -323,33 +323,27 @@ def _flow(
     kinds = defaultdict(set)
     for kind, shared in spec.source.collections.items():
         kinds[shared].add(kind)
-    return Step(
-        id="flow",
-        kind=StepKind.FLOW,
-        phase=Phase.MIGRATION,
-        params={
-            "store": spec.source.store,
-            "batch": spec.batch.size,
-            "field": spec.source.source_field,
-            "unplaced": spec.unplaced,
-            "existing": sorted(set(physical.values()) & store.collections),
-            "flows": [
-                {
-                    "source": shared,
-                    "routes": {
-                        target.source.id: physical[target.name]
-                        for target in targets
-                        if target.type in kinds[shared]
-                    },
-                }
-                for shared in _shared(spec)
-            ],
-        },
+    return flow_step(
+        spec.source.store,
+        spec.batch.size,
+        [
+            {
+                "source": shared,
+                "routes": {
+                    target.source.id: physical[target.name]
+                    for target in targets
+                    if target.type in kinds[shared]
+                },
+            }
+            for shared in _shared(spec)
+        ],
+        field=spec.source.source_field,
+        unplaced=spec.unplaced,
+        existing=sorted(set(physical.values()) & store.collections),
         does="copy "
         + ", ".join(f"{store.described[s].points:,} points of {s}" for s in _shared(spec))
         + f" to the collection of their {spec.source.source_field}",
         undo="delete the copies from collections that existed before",
-        verify="every point is in one collection or counted as unplaced",
     )
 
 

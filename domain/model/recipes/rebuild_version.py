@@ -10,9 +10,9 @@ from pydantic import Field
 
 from domain.model.errors import InvalidSpec, Rejected
 from domain.model.names import next_generation, problem_with
-from domain.model.plan import Phase, Plan, Step, StepKind
-from domain.model.recipes.recipe import Recipe, SourceRow, StoreFacts, VersionFacts
-from domain.model.recipes.steps import aliases_step, check_step
+from domain.model.plan import Plan
+from domain.model.recipes.recipe import Recipe, SourceRow, StoreFacts
+from domain.model.recipes.steps import aliases_step, check_step, create_step, flow_step
 from domain.model.spec import Section, Spec
 
 
@@ -76,8 +76,36 @@ class RebuildVersion(Recipe):
         if problems:
             raise InvalidSpec(tuple(dict.fromkeys(problems)))
         steps = [
-            _create(spec, version, physical),
-            _flow(spec, version, physical),
+            create_step(
+                spec.to.store,
+                {"version": version.schema},
+                [
+                    {
+                        "collection": name,
+                        "physical": physical,
+                        "schema": "version",
+                        "existing": False,
+                    }
+                ],
+                does=f"create {physical} as {version.physical} was",
+            ),
+            flow_step(
+                spec.to.store,
+                spec.batch.size,
+                [
+                    {
+                        "source": version.physical,
+                        "version": {
+                            "generation": version.generation,
+                            "through": version.through,
+                        },
+                        "routes": {"*": physical},
+                    }
+                ],
+                does=f"write the {version.points:,} points that {version.physical} had at "
+                f"position {version.position}",
+                undo="nothing: the collection is dropped",
+            ),
             check_step(spec.to.store, [physical], {physical: version.digest}),
         ]
         if spec.to.naming == "alias":
@@ -100,52 +128,3 @@ def _own(spec: Spec) -> RebuildSpec:
     if not isinstance(spec, RebuildSpec):
         raise Rejected("this spec belongs to another recipe")
     return spec
-
-
-def _create(spec: RebuildSpec, version: VersionFacts, physical: str) -> Step:
-    return Step(
-        id="create",
-        kind=StepKind.CREATE,
-        phase=Phase.CREATION,
-        params={
-            "store": spec.to.store,
-            "schemas": {"version": version.schema.to_json()},
-            "collections": [
-                {
-                    "collection": spec.to.collection,
-                    "physical": physical,
-                    "schema": "version",
-                    "existing": False,
-                }
-            ],
-        },
-        does=f"create {physical} as {version.physical} was",
-        undo="drop it",
-        verify="it exists with its vectors and indexes",
-    )
-
-
-def _flow(spec: RebuildSpec, version: VersionFacts, physical: str) -> Step:
-    return Step(
-        id="flow",
-        kind=StepKind.FLOW,
-        phase=Phase.MIGRATION,
-        params={
-            "store": spec.to.store,
-            "batch": spec.batch.size,
-            "field": "",
-            "unplaced": "fail",
-            "existing": [],
-            "flows": [
-                {
-                    "source": version.physical,
-                    "version": {"generation": version.generation, "through": version.through},
-                    "routes": {"*": physical},
-                }
-            ],
-        },
-        does=f"write the {version.points:,} points that {version.physical} had at position "
-        f"{version.position}",
-        undo="nothing: the collection is dropped",
-        verify="every point is in the new collection",
-    )

@@ -1,8 +1,10 @@
 """Steps that several recipes compose."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from domain.model.plan import Phase, Step, StepKind
+from domain.model.schema import CollectionSchema
 
 NAMED = 3
 
@@ -17,6 +19,69 @@ def adopt_step(store: str, collections: Sequence[str], batch: int) -> Step:
         does=f"record every point of {', '.join(collections)} in the ledger",
         undo="leave the collections as they are; the ledger lets go of them",
         verify="digest of each collection equals the ledger's",
+    )
+
+
+def create_step(
+    store: str,
+    schemas: Mapping[str, CollectionSchema],
+    collections: Sequence[Mapping[str, Any]],
+    does: str,
+) -> Step:
+    """Create collections; each names its collection, physical name, schema, and if it exists."""
+    return Step(
+        id="create",
+        kind=StepKind.CREATE,
+        phase=Phase.CREATION,
+        params={
+            "store": store,
+            "schemas": {name: schema.to_json() for name, schema in schemas.items()},
+            "collections": [dict(collection) for collection in collections],
+        },
+        does=does,
+        undo="drop those that it created",
+        verify="each exists with its vectors and indexes",
+    )
+
+
+def flow_step(
+    store: str,
+    batch: int,
+    flows: Sequence[Mapping[str, Any]],
+    *,
+    field: str = "",
+    unplaced: str = "fail",
+    existing: Sequence[str] = (),
+    does: str,
+    undo: str,
+) -> Step:
+    """Write the points of collections, or of versions of them, to others.
+
+    Args:
+        store: that has the targets.
+        batch: points of one change set.
+        flows: of each, its source and the routes from values of `field` to targets.
+        field: of the payload that routes a point; empty where all go one way.
+        unplaced: what becomes of points without a route: fail or keep.
+        existing: targets that were there before.
+        does: what the step does, for people.
+        undo: what a rollback does, for people.
+    """
+    return Step(
+        id="flow",
+        kind=StepKind.FLOW,
+        phase=Phase.MIGRATION,
+        params={
+            "store": store,
+            "batch": batch,
+            "field": field,
+            "unplaced": unplaced,
+            "existing": list(existing),
+            "flows": [dict(flow) for flow in flows],
+        },
+        does=does,
+        undo=undo,
+        verify="every point is in one collection or counted as unplaced",
     )
 
 
