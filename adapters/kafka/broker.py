@@ -24,7 +24,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
-from aiokafka.protocol.admin import CreateTopicsRequest
+from aiokafka.protocol.admin import CreateTopicsRequest, DeleteGroupsRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
@@ -133,6 +133,18 @@ class Broker:
             [(_, [(_, code, *_rest, records)])] = response.topics
             _raise_for(code, topic, partition)
             return _last_headers(records or b"", end)
+
+    async def forget_group(self, group: str) -> None:
+        """Delete a consumer group with its offsets; nothing if the broker lets nobody do that.
+
+        Raises:
+            Unavailable: the broker did not answer in time.
+        """
+        async with self._asking("delete a consumer group") as client:
+            node = client.get_random_node()
+            if node is None:
+                raise BrokerNotAvailableError
+            await client.send(node, DeleteGroupsRequest([group]))
 
     async def _create(self, client: Any, specs: Sequence[TopicSpec]) -> None:
         factor = self._settings.replication_factor

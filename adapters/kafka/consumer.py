@@ -28,6 +28,8 @@ RETRY_SECONDS = 0.5
 DEADLINE_SECONDS = 5.0
 # A request to join waits until the others have, so it takes longer than a session.
 REQUEST_SECONDS = SESSION_SECONDS * 2
+# A member that was killed is noticed after a session; then the others join again.
+SETTLE_SECONDS = SESSION_SECONDS * 3
 MAX_POLL_MILLISECONDS = 24 * 3600 * 1000
 FETCHED_AT_ONCE = 1000  # changes
 
@@ -67,6 +69,7 @@ class ChangeConsumer:
         self._trusted_at = 0.0
         self._commit_at = 0.0
         self._check_at = 0.0
+        self._unsettled_since: float | None = None
 
     async def __aenter__(self) -> Self:
         self._fetched_at = self._now()
@@ -120,6 +123,7 @@ class ChangeConsumer:
         if self._consumer is None:
             await self._join()
         changes = self._deliver(await self._poll())
+        await self._require_settled()
         self._press_back()
         if self._now() >= self._commit_at:
             await self._commit()
@@ -149,6 +153,22 @@ class ChangeConsumer:
         # longer than a session when a member was killed.
         self._consumer.subscribe(pattern=_PATTERN, listener=_Rebalances(self))
         self._check_at = self._now() + DEADLINE_SECONDS
+        self._unsettled_since = self._now()
+
+    async def _require_settled(self) -> None:
+        """Begin anew with a group that does not come to rest, where groups do not by themselves.
+
+        Its offsets go with it: changes that were applied come again, which does no harm.
+
+        Raises:
+            Unavailable: it has not come to rest for too long.
+        """
+        since = self._unsettled_since
+        if self._settings.groups_settle or since is None or self._now() - since < SETTLE_SECONDS:
+            return
+        await self._leave()
+        await self._broker.forget_group(self._group)
+        raise Unavailable(f"the consumer group has not settled for {SETTLE_SECONDS:g} s")
 
     async def _poll(self) -> dict[TopicPartition, list[Any]]:
         try:
@@ -250,8 +270,14 @@ class ChangeConsumer:
         await self._commit()
         self._progress.clear()
 
+    def unsettled(self) -> None:
+        """The group is about to decide anew who has which partitions."""
+        if self._unsettled_since is None:
+            self._unsettled_since = self._now()
+
     def given(self, partitions: Collection[int]) -> None:
         """The group gives this consumer partitions."""
+        self._unsettled_since = None
         self._progress.clear()
         for number in partitions:
             self._begin(number)
@@ -272,6 +298,7 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._consumer = consumer
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        self._consumer.unsettled()
         if revoked:
             await self._consumer.revoked()
 

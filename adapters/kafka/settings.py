@@ -29,6 +29,7 @@ class KafkaSettings:
         idempotent: let the broker drop what a retry sends twice.
         fetch_max_wait_ms: how long the broker holds a fetch that finds nothing.
         replication_factor: of topics that we create; -1 for the broker's default.
+        groups_settle: whether consumer groups come to rest by themselves after any fault.
 
     Raises:
         Rejected: the protocol or mechanism is unknown, SASL has no username or password, or a file
@@ -47,6 +48,7 @@ class KafkaSettings:
     idempotent: bool = True
     fetch_max_wait_ms: int = 500
     replication_factor: int = -1
+    groups_settle: bool = True
 
     def __post_init__(self) -> None:
         if self.security_protocol not in _PROTOCOLS:
@@ -71,9 +73,16 @@ class KafkaSettings:
         """The settings for the embedded broker.
 
         It answers no idempotent producer, and does not wake a fetch that waits when something is
-        produced: at 500 ms the latency would be 127 ms, at 5 ms it is 2 ms.
+        produced: at 500 ms the latency would be 127 ms, at 5 ms it is 2 ms. Where all members of a
+        group go at the same moment, it can wait for a leader that is gone, for ever.
         """
-        return cls(bootstrap, idempotent=False, fetch_max_wait_ms=5, replication_factor=1)
+        return cls(
+            bootstrap,
+            idempotent=False,
+            fetch_max_wait_ms=5,
+            replication_factor=1,
+            groups_settle=False,
+        )
 
     @property
     def sasl(self) -> bool:
