@@ -5,10 +5,12 @@ This is the only reader of the environment.
 
 import getpass
 import os
+import re
 import socket
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -45,8 +47,12 @@ KNOWN = {
     "actor": "who you are, as recorded with what you do",
     "http_host": "address that the HTTP API listens on",
     "http_port": "port of the HTTP API; `up` chooses a free one if it is not set",
+    "verify_every": "how often workers verify each collection, such as 24h or 7d; never if not set",
 }
 """Every setting and what it is; environment variables are `MIGRATION_LEDGER_` and the name."""
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DURATION = re.compile(r"(?P<number>\d{1,6})\s*(?P<unit>[smhd])")
 
 SECRETS = (
     *("database_url", "database_password"),
@@ -81,6 +87,7 @@ class Settings:
         embedders: embedding models by name: file of a fitted model.
         http_host: address that the HTTP API listens on.
         http_port: its port, or None where it is to be chosen.
+        verify_every: how often workers verify each collection, or None for never.
         source: the settings file that was read, or None.
     """
 
@@ -104,6 +111,7 @@ class Settings:
     embedders: Mapping[str, str] = field(default_factory=dict)
     http_host: str = "127.0.0.1"
     http_port: int | None = None
+    verify_every: timedelta | None = None
     source: Path | None = None
 
     @property
@@ -128,6 +136,8 @@ def environment_of(settings: Settings) -> dict[str, str]:
     What the settings file names in sections is read there by the child itself.
     """
     values = {name: getattr(settings, name, None) for name in KNOWN}
+    if settings.verify_every is not None:
+        values["verify_every"] = f"{settings.verify_every.total_seconds():.0f}s"
     if settings.database_url is not None:
         # Apart again, so that a password in the settings file does not come twice.
         parts = urlsplit(settings.database_url)
@@ -172,6 +182,8 @@ def load_settings(
             values.pop(key, None)
     if "http_port" in values:
         values["http_port"] = _port(values["http_port"])
+    if "verify_every" in values:
+        values["verify_every"] = _duration("verify_every", values["verify_every"])
     data_dir = Path(values.pop("data_dir", None) or _default_data_dir()).expanduser().resolve()
     return Settings(
         data_dir=data_dir,
@@ -277,6 +289,13 @@ def _refuse_forgotten(values: Mapping[str, Any], embed: set[str]) -> None:
             f"{', '.join(keys[n] for n in sorted(given))} is given, configure that too, or say "
             f"--embed {','.join(sorted(missing))} to use an embedded server there"
         )
+
+
+def _duration(name: str, text: str) -> timedelta:
+    parts = _DURATION.fullmatch(str(text).strip())
+    if parts is None or not int(parts["number"]):
+        raise Rejected(f"{name} is {text!r}, not a duration such as 90s, 15m, 24h or 7d")
+    return timedelta(**{_UNITS[parts["unit"]]: int(parts["number"])})
 
 
 def _port(text: str | int) -> int:

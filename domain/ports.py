@@ -120,6 +120,14 @@ class Ledger(Protocol):
     async def heads_of(self, generation: UUID, keys: Sequence[bytes]) -> Heads:
         """The heads of these points, in key order; points without a head are left out."""
 
+    async def hashes_between(
+        self, generation: UUID, keys: Sequence[bytes], first: int, last: int
+    ) -> dict[bytes, set[bytes | None]]:
+        """What each of these points was from one version to another, both included.
+
+        The hashes that it had; None among them if it was not there at one of these versions.
+        """
+
 
 class Objects(Protocol):
     """Content-addressed, durable bytes."""

@@ -11,10 +11,12 @@ class Collections:
     """One document for each generation, by the id of its stream."""
 
     name = "collections"
-    shape = 1
+    shape = 2
 
     def key(self, recorded: Recorded) -> str | None:
         """The generation's stream."""
+        if recorded.topic.startswith("verification."):
+            return str(vars(recorded.event)["generation"])
         return str(recorded.stream) if recorded.topic.startswith("generation.") else None
 
     def apply(self, document: Document | None, recorded: Recorded) -> Document | None:
@@ -25,6 +27,9 @@ class Collections:
             return _created(recorded, fields, at)
         if document is None:
             return None
+        if recorded.topic.startswith("verification."):
+            _verified(document, recorded.topic, fields, at)
+            return document
         document["recorded"], document["updated_at"] = recorded.version, at
         if recorded.topic == "generation.change-set-recorded":
             document["points"] += fields["added"]
@@ -37,6 +42,18 @@ class Collections:
         elif recorded.topic == "generation.released":
             document["state"] = "released"
         return document
+
+
+def _verified(document: Document, topic: str, fields: Document, at: str) -> None:
+    if topic == "verification.held":
+        document["verified"], document["verified_at"], document["drift"] = (
+            fields["through"],
+            at,
+            None,
+        )
+    elif topic == "verification.drift-found":
+        kinds = ("missing", "extra", "changed", "differences")
+        document["drift"] = {**{kind: fields[kind] for kind in kinds}, "found_at": at}
 
 
 def _created(recorded: Recorded, fields: Document, at: str) -> Document:
@@ -55,6 +72,9 @@ def _created(recorded: Recorded, fields: Document, at: str) -> Document:
         "aliases": [],
         "points": 0,
         "state": "live",
+        "verified": None,
+        "verified_at": None,
+        "drift": None,
         "recorded": recorded.version,
         "migration": recorded.context.correlation_id,
         "created_at": at,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from adapters.bootstrap import DEFAULT, ConfiguredStores, Service, open_service
-from adapters.cli.command import FAILED, At, Cli, Name, Reason, Store, Yes
+from adapters.cli.command import Cli, Name, Reason, Store, Yes
 from adapters.cli.tables import pairs, rows
 from adapters.embedders.lsa import LsaModel
 from domain.model.errors import NotFound, Rejected
@@ -15,11 +15,10 @@ from domain.model.points import decode_payload, id_of
 from domain.model.spec import nearest
 from domain.ports import GenerationStatus
 from domain.use_cases.search_collections import search_collections
-from domain.use_cases.verify import compare
-from domain.use_cases.verify import verify as verify_collection
-from domain.use_cases.versions import find_version
 
 TEXT_SHOWN = 70
+POSITIONS = ["state", "points", "recorded", "applied", "verified", "halted_at"]
+"""What lists show of a generation."""
 
 
 async def list_collections(
@@ -40,8 +39,7 @@ async def list_collections(
         for document in found:
             cli.emit(document)
     else:
-        columns = ["collection", "physical", "state", "points", "recorded", "applied", "halted_at"]
-        rows(cli.console, columns, found)
+        rows(cli.console, ["collection", "physical", *POSITIONS], found)
 
 
 def _document(status: GenerationStatus, shown: dict[str, Any]) -> dict[str, Any]:
@@ -57,6 +55,9 @@ def _document(status: GenerationStatus, shown: dict[str, Any]) -> dict[str, Any]
         "points": status.points,
         "recorded": status.recorded,
         "applied": status.applied,
+        "verified": view.get("verified"),
+        "verified_at": view.get("verified_at"),
+        "drift": view.get("drift"),
         "halted_at": status.halted_at,
     }
 
@@ -64,7 +65,7 @@ def _document(status: GenerationStatus, shown: dict[str, Any]) -> dict[str, Any]
 async def show_collection(cli: Cli, name: Name, *, store: Store = DEFAULT) -> None:
     """Show a collection: as the ledger has it, and as the store has it."""
     async with open_service(cli.settings) as service:
-        physical = await _physical(service.stores, store, name)
+        physical = await physical_name(service.stores, store, name)
         shown = {
             d["generation"]: d for _, d in await service.views.find("collections", limit=10000)
         }
@@ -90,32 +91,14 @@ async def show_collection(cli: Cli, name: Name, *, store: Store = DEFAULT) -> No
         pairs(cli.console, {"vectors": vectors, "indexes": sorted(described.schema.indexes)})
     rows(
         cli.console,
-        ["number", "state", "points", "recorded", "applied", "halted_at", "aliases"],
+        ["number", *POSITIONS, "aliases"],
         document["generations"],
     )
 
 
-async def _physical(stores: ConfiguredStores, store: str, name: str) -> str:
+async def physical_name(stores: ConfiguredStores, store: str, name: str) -> str:
+    """What a name stands for in a store: itself, or what it is an alias of."""
     return (await stores.store(store).aliases()).get(name, name)
-
-
-async def verify(cli: Cli, name: Name, *, at: At = None, store: Store = DEFAULT) -> int:
-    """Compare every point of a collection with the ledger, bit for bit."""
-    async with open_service(cli.settings) as service:
-        if at is None:
-            physical = await _physical(service.stores, store, name)
-            found = await verify_collection(
-                service.ledger, service.applications, service.stores, store, physical
-            )
-        else:
-            place = await find_version(service.tools, store, name, at)
-            found = await compare(service.ledger, service.stores, place.status, place.through)
-    if cli.json:
-        cli.emit(found.to_json())
-    else:
-        cli.console.print("equal" if found.equal else "[red]different[/red]", end="  ")
-        cli.console.print(str(found), markup=False)
-    return 0 if found.equal else FAILED
 
 
 async def search(
@@ -238,7 +221,7 @@ async def _decide(cli: Cli, name: str, store: str, reason: str, *, yes: bool, ag
 
 
 async def _halted(service: Service, store: str, name: str) -> GenerationStatus:
-    physical = await _physical(service.stores, store, name)
+    physical = await physical_name(service.stores, store, name)
     known = await service.applications.generations(store=store, physical=physical)
     for status in reversed(known):
         if status.halted_at is not None:

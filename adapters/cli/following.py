@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,9 @@ SILENCE_SECONDS = 4.0
 
 PATIENCE_SECONDS = 15.0
 """How long nothing may happen before the command looks whether anybody works at all."""
+
+ROLES = frozenset({"relay", "applier", "flow", "coordinator", "projector"})
+"""Who works on a migration."""
 
 COUNTED = {"backup": "captured", "migration": "applied"}
 """Phases in which points are counted, and the count of the read model that says how many."""
@@ -73,20 +77,25 @@ async def observe(service: Service, migration: UUID, after: int = 0) -> AsyncIte
             if reasons and document is not None:
                 yield Observed([], document, current.state, reasons)
         if quiet > PATIENCE_SECONDS:
-            await _require_workers(service)
+            await require_workers(service, ROLES, "The migration")
             quiet = 0.0
         await asyncio.sleep(POLL_SECONDS)
         quiet += POLL_SECONDS
 
 
-async def _require_workers(service: Service) -> None:
+async def require_workers(service: Service, roles: AbstractSet[str], what: str) -> None:
+    """Check that somebody works in these roles.
+
+    Raises:
+        Unavailable: nobody works in one of them.
+    """
     alive = {beat.role for beat in await service.workers.alive()}
-    missing = {"relay", "applier", "flow", "coordinator", "projector"} - alive
+    missing = roles - alive
     if missing:
         raise Unavailable(
             f"no worker runs as {', '.join(sorted(missing))}; start `migration-ledger up` or "
             f"`migration-ledger worker --roles {','.join(sorted(missing))}`. "
-            "The migration goes on when they run."
+            f"{what} goes on when they run."
         )
 
 

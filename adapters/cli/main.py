@@ -2,7 +2,7 @@
 
 import typer
 
-from adapters.cli import data, log, migrations, recover, servers, versions, views
+from adapters.cli import data, log, migrations, recover, servers, verifying, versions, views
 from adapters.cli.command import register
 from adapters.cli.demo.story import demo
 from adapters.garbage import collect_less
@@ -41,7 +41,8 @@ for group, name, function in (
     (app, "apply", migrations.apply),
     (app, "watch", migrations.watch),
     (app, "rollback", migrations.roll_back),
-    (app, "verify", data.verify),
+    (app, "verify", verifying.verify),
+    (app, "repair", verifying.repair),
     (app, "rebuild", migrations.rebuild),
     (app, "search", data.search),
     (app, "recover", recover.recover),

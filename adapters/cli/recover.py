@@ -10,13 +10,12 @@ import typer
 from adapters.bootstrap import open_service
 from adapters.cli.command import FAILED, Cli, Reason, Yes
 from adapters.cli.tables import rows
-from domain.model.errors import NotFound
 from domain.ports import GenerationStatus
 from domain.use_cases.look_around import Situation
 from domain.use_cases.recover import Outcome, Ports, Recovery
 from domain.use_cases.recover import recover as run_recovery
 from domain.use_cases.relay import TopicTaken
-from domain.use_cases.verify import Verification, verify
+from domain.use_cases.verify import Verification, compare
 
 KeepExtra = Annotated[
     bool,
@@ -74,13 +73,9 @@ async def _compared(
     tools = ports.tools
     found: list[tuple[GenerationStatus, Verification | None]] = []
     for status in situation.wrong:
-        try:
-            place = status.store, status.physical
-            compared = await verify(tools.ledger, tools.applications, tools.stores, *place)
-        except NotFound:
-            found.append((status, None))
-        else:
-            found.append((status, compared))
+        there = status.physical in await tools.stores.store(status.store).collections()
+        compared = await compare(tools, status, status.recorded) if there else None
+        found.append((status, compared))
     return found
 
 

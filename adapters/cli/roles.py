@@ -15,10 +15,11 @@ from adapters.settings import Settings
 from domain.model.errors import Halted, Rejected, Unavailable
 from domain.model.spec import nearest
 from domain.use_cases.apply_changes import Applier
-from domain.use_cases.concurrently import told_to
+from domain.use_cases.concurrently import side_by_side, told_to
 from domain.use_cases.project import project
 from domain.use_cases.relay import relay
 from domain.use_cases.run_migration import coordinate
+from domain.use_cases.verify_regularly import verify_regularly
 from domain.use_cases.work_flows import work_flows
 from projections import PROJECTIONS
 
@@ -51,7 +52,13 @@ async def _flow(service: Service, worker: str, stop: asyncio.Event) -> None:
 
 
 async def _coordinate(service: Service, worker: str, stop: asyncio.Event) -> None:
-    await coordinate(service.tools, service.leaders, worker, stop)
+    coordinating = coordinate(service.tools, service.leaders, worker, stop)
+    every = service.settings.verify_every
+    if every is None:
+        await coordinating
+        return
+    verifying = verify_regularly(service.tools, service.leaders, worker, every, stop)
+    await side_by_side(coordinating, verifying)
 
 
 async def _project(service: Service, worker: str, stop: asyncio.Event) -> None:

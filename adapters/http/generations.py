@@ -1,5 +1,6 @@
 """What the API answers with about collections, and where it comes from."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,13 @@ class GenerationDocument(BaseModel):
     points: int = Field(description="Points that the ledger says it has.")
     recorded: int = Field(description="Last version of its stream.")
     applied: int = Field(description="Version up to which the store has it.")
+    verified: int | None = Field(
+        description="Version at which its store was last found to be as recorded; null if never."
+    )
+    verified_at: datetime | None = Field(description="When that was.")
+    drift: dict[str, Any] | None = Field(
+        description="What the last verification found to differ; null if nothing."
+    )
     halted_at: int | None = Field(description="Version that the store refuses; null if none.")
 
 
@@ -59,6 +67,14 @@ class VerificationDocument(BaseModel):
     missing: int
     extra: int
     changed: int
+    through: int = Field(description="Version of its stream that it was compared with.")
+    position: int = Field(description="Of that event in the ledger.")
+    meanwhile: int = Field(
+        description="Points that appliers wrote while this went on; they are as recorded."
+    )
+    differences: list[str] = Field(
+        validation_alias="schema", description="Of vectors and indexes, a sentence each."
+    )
     examples: dict[str, list[int | str]] = Field(description="Ids of the first differences.")
 
 
@@ -75,6 +91,9 @@ def _shown(status: GenerationStatus, view: dict[str, Any] | None) -> GenerationD
         points=status.points,
         recorded=status.recorded,
         applied=status.applied,
+        verified=view.get("verified"),
+        verified_at=view.get("verified_at"),
+        drift=view.get("drift"),
         halted_at=status.halted_at,
     )
 
@@ -125,7 +144,7 @@ async def verify_named(service: Service, store: str, name: str) -> VerificationD
         NotFound: the ledger does not look after it.
     """
     physical = await _physical(service, store, name)
-    found = await verify(service.ledger, service.applications, service.stores, store, physical)
+    found = await verify(service.tools, store, physical)
     return VerificationDocument.model_validate(found.to_json())
 
 

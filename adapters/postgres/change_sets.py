@@ -106,13 +106,16 @@ def fold(
         content = encode_manifest(manifest)
         folded.manifests[address_of(content)] = content
         folded.events.append(_event(draft, manifest, address_of(content), version))
-        heads.update((key, (hash_, version)) for key, hash_ in _pairs(manifest))
-        folded.changes[draft.generation].add(manifest, version)
+        if draft.found is None:
+            heads.update((key, (hash_, version)) for key, hash_ in _pairs(manifest))
+            folded.changes[draft.generation].add(manifest, version)
     return folded
 
 
 def resolve(draft: ChangeSetDraft, heads: Mapping[bytes, Known]) -> Manifest:
     """The rows of a draft that change something, with what was there before.
+
+    Of a repair: the rows that are still to be as it says, with what the store held.
 
     Raises:
         Rejected: the draft has a point twice, or columns of different lengths.
@@ -123,6 +126,11 @@ def resolve(draft: ChangeSetDraft, heads: Mapping[bytes, Known]) -> Manifest:
     captured_at = draft.captured_at
     for row, (key, hash_) in enumerate(zip(draft.keys, draft.hashes, strict=True)):
         head_hash, head_version = heads.get(key, ABSENT)
+        if draft.found is not None:
+            if head_hash == hash_:
+                kept.append(row)
+                before.append(draft.found[row])
+            continue
         if head_hash == hash_ or (captured_at is not None and head_version > captured_at):
             continue
         kept.append(row)
@@ -154,6 +162,7 @@ def content_of_draft(draft: ChangeSetDraft) -> bytes:
                 np.asarray(draft.object_index, "<i4").tobytes(),
                 np.asarray(draft.rows, "<i4").tobytes(),
                 encode_json([draft.captured, draft.captured_at, draft.source]),
+                *(_column(draft.found) if draft.found is not None else ()),
             ]
         )
     ).digest()
@@ -166,7 +175,9 @@ def _column(values: Sequence[bytes | None]) -> list[bytes]:
 
 
 def _check(draft: ChangeSetDraft) -> None:
-    columns = (draft.keys, draft.hashes, draft.object_index, draft.rows)
+    columns: list[Sequence[Any]] = [draft.keys, draft.hashes, draft.object_index, draft.rows]
+    if draft.found is not None:
+        columns.append(draft.found)
     if len({len(column) for column in columns}) > 1:
         raise Rejected("a change set's columns have different lengths")
     if len(set(draft.keys)) < len(draft.keys):
@@ -195,15 +206,17 @@ def _event(
         for before, after in zip(manifest.before, manifest.hashes, strict=True)
     )
     upserts = kinds[False, True] + kinds[True, True]
+    repairs = draft.found is not None
     fields: dict[str, Any] = {
         "manifest": address,
         "upserts": upserts,
         "deletes": len(manifest) - upserts,
-        "added": kinds[False, True] - kinds[True, False],
+        "added": 0 if repairs else kinds[False, True] - kinds[True, False],
         "captured": draft.captured,
         "source": draft.source,
     }
-    return Generation.ChangeSetRecorded(
+    kind = Generation.RepairRecorded if repairs else Generation.ChangeSetRecorded
+    return kind(
         originator_id=draft.generation,
         originator_version=version,
         timestamp=NOT_RECORDED,

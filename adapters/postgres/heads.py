@@ -69,6 +69,19 @@ WHERE h.gid = (SELECT gid FROM generations WHERE stream = $1) AND h.id = ANY($2:
 ORDER BY h.id
 """
 
+# What points were in some of the versions from $3 to $4, and for how many of these.
+_BETWEEN = """
+SELECT h.id, h.hash, $4 + 1 - greatest(h.version, $3) AS versions
+FROM heads h
+WHERE h.gid = (SELECT gid FROM generations WHERE stream = $1) AND h.id = ANY($2::bytea[])
+    AND h.version <= $4 AND h.hash IS NOT NULL
+UNION ALL
+SELECT p.id, p.hash, least(p.until, $4 + 1) - greatest(p.version, $3) AS versions
+FROM past_heads p
+WHERE p.gid = (SELECT gid FROM generations WHERE stream = $1) AND p.id = ANY($2::bytea[])
+    AND p.version <= $4 AND p.until > $3
+"""
+
 _COLUMNS = ["gid", "id", "hash", "body", "row", "version"]
 
 
@@ -139,6 +152,23 @@ async def read_heads_of(database: Database, generation: UUID, keys: Sequence[byt
     """The heads of some points in key order."""
     async with database.connection() as connection:
         return _columns(await connection.fetch(_OF, generation, keys))
+
+
+async def read_hashes_between(
+    database: Database, generation: UUID, keys: Sequence[bytes], first: int, last: int
+) -> dict[bytes, set[bytes | None]]:
+    """What points were from one version to another; None where they were not there."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_BETWEEN, generation, keys, first, last)
+    found: dict[bytes, set[bytes | None]] = {key: set() for key in keys}
+    absent = dict.fromkeys(keys, last + 1 - first)
+    for row in rows:
+        found[row["id"]].add(row["hash"])
+        absent[row["id"]] -= row["versions"]
+    for key, versions in absent.items():
+        if versions:
+            found[key].add(None)
+    return found
 
 
 async def _numbers(connection: Any, addresses: Sequence[bytes]) -> dict[str, int]:

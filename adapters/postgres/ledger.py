@@ -20,7 +20,7 @@ from adapters.postgres.appending import (
 from adapters.postgres.connection import ConnectionLost, Database
 from adapters.postgres.generations import touches_generations
 from adapters.postgres.group_commit import GroupCommit
-from adapters.postgres.heads import read_heads, read_heads_of
+from adapters.postgres.heads import read_hashes_between, read_heads, read_heads_of
 from adapters.postgres.objects import get_manifests
 from adapters.postgres.recording import Request, append_to_generations, record
 from adapters.postgres.wakeups import Wakeups
@@ -161,6 +161,12 @@ class PostgresLedger:
     async def heads_of(self, generation: UUID, keys: Sequence[bytes]) -> Heads:
         """The heads of these points, in key order."""
         return await read_heads_of(self._database, generation, keys)
+
+    async def hashes_between(
+        self, generation: UUID, keys: Sequence[bytes], first: int, last: int
+    ) -> dict[bytes, set[bytes | None]]:
+        """What each of these points was from one version to another, both included."""
+        return await read_hashes_between(self._database, generation, keys, first, last)
 
     async def _append_batch(self, commands: Sequence[EncodedCommand]) -> list[Outcome]:
         outcomes = await self._again(lambda: self._appender.append(commands))

@@ -16,6 +16,7 @@ from domain.model.generation import Application, Generation
 from domain.model.migration import Migration
 from domain.model.recorded import Recorded
 from domain.model.timeline import Timeline
+from domain.model.verification import VerificationLog
 from domain.model.version import Version
 
 AGGREGATES: tuple[type[LedgerAggregate], ...] = (
@@ -25,6 +26,7 @@ AGGREGATES: tuple[type[LedgerAggregate], ...] = (
     Generation,
     Migration,
     Timeline,
+    VerificationLog,
     Version,
 )
 """Whose events the ledger has. Topics are found by name once their classes are imported."""

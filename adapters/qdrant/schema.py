@@ -6,7 +6,7 @@ made after this one would lack it. Below those tables both sides use the same me
 carried whole.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from qdrant_client import grpc as qdrant
@@ -145,12 +145,10 @@ def index_request(
 
 def missing_indexes(
     schema: CollectionSchema, info: qdrant.CollectionInfo
-) -> Iterator[tuple[str, dict[str, Any]]]:
+) -> dict[str, dict[str, Any]]:
     """Indexes of a schema that a collection does not have, or not with these parameters."""
-    for field, asked in schema.indexes.items():
-        found = _index(field, info) if field in info.payload_schema else {}
-        if any(name not in found or found[name] != value for name, value in asked.items()):
-            yield field, asked
+    known = schema.indexes.keys() & info.payload_schema.keys()
+    return schema.missing_indexes({field: _index(field, info) for field in known})
 
 
 def _settings(config: qdrant.CollectionConfig) -> dict[str, Any]:

@@ -167,7 +167,7 @@ class QdrantStore:
         found = CollectionSchema(vectors_of(info))
         if differences := schema.differences(found):
             raise SchemaMismatch(name, differences)
-        for field, index in missing_indexes(schema, info):
+        for field, index in missing_indexes(schema, info).items():
             await self._calls.send(
                 self._points.CreateFieldIndex,
                 index_request(name, field, index),

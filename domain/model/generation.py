@@ -64,6 +64,25 @@ class Generation(LedgerAggregate):
         def apply(self, aggregate: "Generation") -> None:
             aggregate.points += self.added
 
+    class RepairRecorded(ChangeSetRecorded):
+        """Points that a store did not hold as recorded; it gets them again.
+
+        It has the fields of a change set and changes no point of the ledger. The hashes before, in
+        its manifest, are those that the store was found to hold.
+        """
+
+        TOPIC = "generation.repair-recorded"
+
+    class SchemaRestored(Event):
+        """The collection gets what it lacks of its schema again; it is made if it is gone.
+
+        Attributes:
+            schema: `CollectionSchema` as JSON, as the generation was created with.
+        """
+
+        TOPIC = "generation.schema-restored"
+        schema: dict[str, Any]
+
     class AliasPointed(Event):
         """The alias serves this generation from here on.
 
@@ -139,6 +158,11 @@ class Generation(LedgerAggregate):
     def gone(self) -> bool:
         """Whether the ledger no longer writes to it."""
         return self.dropped or self.released
+
+    def restore_schema(self) -> None:
+        """Let the store have the schema again."""
+        self._refuse_if_gone()
+        self.trigger_event(self.SchemaRestored, schema=self.schema.to_json())
 
     def point_alias(self, alias: str, previous: str | None) -> None:
         """Let the alias serve this generation."""

@@ -83,7 +83,8 @@ class ChangeSetDraft:
     """A change set before it has a place in its generation's stream; columns, one row a point.
 
     Rows whose head has the same hash already are dropped when it is recorded, and so are captured
-    rows whose head changed after `captured_at`; a draft without rows left makes no event.
+    rows whose head changed after `captured_at`. Of a repair, those are kept whose head still has
+    this hash. A draft without rows left makes no event.
 
     Attributes:
         generation: stream of the generation that it changes.
@@ -96,6 +97,7 @@ class ChangeSetDraft:
         captured_at: version of the generation's stream when the rows were read; None for a
             write that wins over what is there.
         source: what made it, for the event.
+        found: what the store was found to hold instead; this makes it a repair.
     """
 
     generation: UUID
@@ -107,6 +109,7 @@ class ChangeSetDraft:
     captured: bool = False
     captured_at: int | None = None
     source: dict[str, Any] = field(default_factory=dict)
+    found: list[bytes | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ A `CollectionSchema` is what a step records and what a store is asked to create.
 events as plain JSON, so everything here has `to_json` and `from_json`.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -107,3 +108,14 @@ class CollectionSchema:
             elif ours.shape != theirs.shape:
                 found.append(f"{label} is {ours.shape} here and {theirs.shape} there")
         return tuple(found)
+
+    def missing_indexes(self, found: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The indexes that are not among `found`, or not with these parameters.
+
+        What a store adds to the parameters, and further indexes, change no answer and do not count.
+        """
+        return {
+            field: asked
+            for field, asked in self.indexes.items()
+            if not asked.items() <= found.get(field, {}).items()
+        }

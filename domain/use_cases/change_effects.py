@@ -81,7 +81,7 @@ class Effects:
                 return 0
             async with self._writing:
                 return await self._write(ResumedWrites(store, done), physical, batch)
-        if isinstance(event, Generation.Created):
+        if isinstance(event, Generation.Created | Generation.SchemaRestored):
             await _create(store, physical, event)
         elif isinstance(event, Generation.AliasPointed):
             await store.point_alias(event.alias, physical)
@@ -177,8 +177,13 @@ def _points(recorded: Recorded) -> int:
     return 0
 
 
-async def _create(store: VectorStore, physical: str, event: Generation.Created) -> None:
+async def _create(
+    store: VectorStore, physical: str, event: Generation.Created | Generation.SchemaRestored
+) -> None:
     schema = CollectionSchema.from_json(event.schema)
+    if isinstance(event, Generation.SchemaRestored):
+        await store.create(physical, schema)
+        return
     description = await store.describe(physical)
     if event.origin == "created":
         if description is not None and description.points:

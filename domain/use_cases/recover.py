@@ -236,10 +236,7 @@ class _Work:
         return outcome
 
     async def _verify(self, status: GenerationStatus) -> Verification:
-        tools = self._tools
-        return await verify(
-            tools.ledger, tools.applications, tools.stores, status.store, status.physical
-        )
+        return await verify(self._tools, status.store, status.physical)
 
     @asynccontextmanager
     async def _leased(self, status: GenerationStatus) -> AsyncIterator[Lease]:

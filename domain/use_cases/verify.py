@@ -1,15 +1,25 @@
-"""Compare a generation in its store with what the ledger says it is, point by point."""
+"""Compare a generation in its store with what the ledger says it is, point by point.
 
-from collections.abc import AsyncGenerator, AsyncIterator
+Appliers may write meanwhile. The collection is compared with what it is at the applied position at
+the beginning; what differs then is read again, and only counts if it is nothing that the point was
+between the applied and the recorded position of that moment.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from domain.model.aggregate import Context
 from domain.model.errors import NotFound
+from domain.model.generation import Generation
 from domain.model.points import Digest, id_of
-from domain.ports import Applications, GenerationStatus, Ledger, Stores, VectorStore
+from domain.model.schema import CollectionSchema
+from domain.model.verification import VerificationLog
+from domain.ports import GenerationStatus, Ledger, VectorStore
 from domain.use_cases.concurrently import side_by_side
-from domain.use_cases.tools import live_generation
+from domain.use_cases.tools import Tools, live_generation, save_first
 
 EXAMPLES = 20
 PAGE = 2000
@@ -27,6 +37,8 @@ class Verification:
 
     Attributes:
         physical: name of the collection in the store.
+        through: version of the generation's stream that it was compared with.
+        position: of that event in the ledger.
         points: that the store has.
         recorded: that the ledger says it has.
         digest: of the store, hexadecimal SHA-256 over sorted (id, hash).
@@ -34,10 +46,14 @@ class Verification:
         missing: points that the ledger has and the store has not.
         extra: points that the store has and the ledger has not.
         changed: points that both have, with other content.
+        meanwhile: points that appliers wrote while this went on; they are as recorded.
+        schema: a sentence for each difference of vectors and indexes.
         examples: ids by kind of difference, the first twenty of each.
     """
 
     physical: str
+    through: int = 0
+    position: int = 0
     points: int = 0
     recorded: int = 0
     digest: str = ""
@@ -45,12 +61,14 @@ class Verification:
     missing: int = 0
     extra: int = 0
     changed: int = 0
+    meanwhile: int = 0
+    schema: list[str] = field(default_factory=list)
     examples: dict[str, list[int | str]] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:
         """Whether every bit is as recorded."""
-        return not (self.missing or self.extra or self.changed)
+        return not (self.missing or self.extra or self.changed or self.schema)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON for events and answers."""
@@ -66,50 +84,190 @@ class Verification:
     def __str__(self) -> str:
         if self.equal:
             return f"{self.physical}: {self.points} points, digest {self.digest}"
-        found = ", ".join(
+        found = [
             f"{count} {kind} (such as {self.examples[kind][0]})"
             for kind in ("missing", "extra", "changed")
             if (count := getattr(self, kind))
-        )
-        return f"{self.physical}: {found}"
+        ]
+        return f"{self.physical}: {', '.join([*self.schema, *found])}"
 
 
-async def verify(
-    ledger: Ledger, applications: Applications, stores: Stores, store: str, physical: str
-) -> Verification:
-    """Compare a collection with the generation that looks after it.
+async def verify(tools: Tools, store: str, physical: str) -> Verification:
+    """Compare a collection with the generation that looks after it, at its applied position.
 
     Raises:
-        NotFound: the ledger does not look after this collection, or the store lacks it.
+        NotFound: the ledger does not look after this collection.
     """
-    status = await live_generation(applications, store, physical)
+    return await compare(tools, await looked_after(tools, store, physical))
+
+
+async def verify_and_record(
+    tools: Tools, status: GenerationStatus, context: Context
+) -> Verification:
+    """Compare a collection at its applied position, and record what was found.
+
+    Raises:
+        NotFound: it was dropped or released meanwhile.
+        Halted: work is halted, and nothing can be recorded.
+    """
+    found = await compare(tools, status)
+    generation = str(status.generation)
+    place = {"through": found.through, "position": found.position}
+    stream = VerificationLog.create_id(generation)
+    while True:
+        log = await tools.ledger.load(VerificationLog, stream)
+        log = log or VerificationLog(generation, status.store, status.physical)
+        if found.equal:
+            log.held(**place, points=found.points, digest=found.digest)
+        else:
+            counts = {
+                name: getattr(found, name)
+                for name in ("points", "recorded", "missing", "extra", "changed", "examples")
+            }
+            log.drift_found(**place, **counts, differences=found.schema)
+        if await save_first(tools.ledger, log, f"verification/{uuid4()}", context):
+            return found
+
+
+async def looked_after(tools: Tools, store: str, physical: str) -> GenerationStatus:
+    """The generation that looks after a collection.
+
+    Raises:
+        NotFound: the ledger does not look after this collection.
+    """
+    status = await live_generation(tools.applications, store, physical)
     if status is None:
         raise NotFound(
             f"the ledger does not look after collection {physical!r} in store {store!r}; "
             "see `collection list`"
         )
-    return await compare(ledger, stores, status)
+    return status
 
 
-async def compare(
-    ledger: Ledger, stores: Stores, status: GenerationStatus, at: int | None = None
-) -> Verification:
-    """Merge-join a scan of the store with the heads; memory stays at one page of each.
+async def compare(tools: Tools, status: GenerationStatus, at: int | None = None) -> Verification:
+    """Merge-join a scan of the store with the heads; memory stays at a page of each.
 
     Args:
-        ledger: that has the heads.
-        stores: that have the collection.
+        tools: the ports.
         status: of the generation that the collection should be.
-        at: version of the generation's stream that it should be; None for what it is now.
-
-    Raises:
-        NotFound: the store lacks the collection.
+        at: version of the generation's stream that it should be, whatever is applied; None for
+            what appliers have made of it.
     """
-    found = Verification(status.physical)
-    store = stores.store(status.store)
-    async for kind, key in differences(ledger, store, status.generation, found, at):
-        found.note(kind, key)
+    through = status.applied if at is None else at
+    found = Verification(status.physical, through)
+    if through:
+        (last,) = await tools.ledger.events(status.generation, after=through - 1, through=through)
+        found.position = last.position
+        found.schema = list((await schema_differences(tools, status)).sentences)
+    if at is None:
+        different = confirmed(tools, status, found)
+    else:
+        store = tools.stores.store(status.store)
+        different = differences(tools.ledger, store, status.generation, found, at)
+    async with aclosing(different):
+        async for kind, key in different:
+            found.note(kind, key)
+    if found.meanwhile and not (found.missing or found.extra or found.changed):
+        found.points, found.digest = found.recorded, found.recorded_digest
     return found
+
+
+@dataclass(frozen=True)
+class SchemaDifferences:
+    """How the schema of a collection differs from the recorded one.
+
+    Attributes:
+        vectors: a sentence for each vector that is another one.
+        lacking: a sentence for each index that is missing, or for the collection.
+    """
+
+    vectors: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.vectors + self.lacking
+
+
+async def schema_differences(tools: Tools, status: GenerationStatus) -> SchemaDifferences:
+    """How the schema of a collection differs from the one that its generation was created with."""
+    (created,) = await tools.ledger.events(status.generation, through=1)
+    description = await tools.stores.store(status.store).describe(status.physical)
+    if description is None:
+        return SchemaDifferences(lacking=(f"the store has no collection {status.physical!r}",))
+    if not isinstance(created.event, Generation.Created):
+        raise TypeError(created.topic)
+    recorded = CollectionSchema.from_json(created.event.schema)
+    missing = recorded.missing_indexes(description.schema.indexes)
+    return SchemaDifferences(
+        vectors=description.schema.differences(recorded),
+        lacking=tuple(f"the index of {field!r} is missing" for field in missing),
+    )
+
+
+async def confirmed(
+    tools: Tools, status: GenerationStatus, found: Verification
+) -> AsyncGenerator[Difference, None]:
+    """What differs from the applied position, and still does when it is looked at again.
+
+    Args:
+        tools: the ports.
+        status: of the generation.
+        found: as in `differences`; also gets the number of points that appliers wrote meanwhile.
+    """
+    store = tools.stores.store(status.store)
+    different = differences(tools.ledger, store, status.generation, found, found.through)
+    async with aclosing(different):
+        doubted: list[bytes] = []
+        async for _, key in different:
+            doubted.append(key)
+            if len(doubted) == PAGE:
+                for difference in await _look_again(tools, status, found, doubted):
+                    yield difference
+                doubted = []
+        for difference in await _look_again(tools, status, found, doubted):
+            yield difference
+
+
+async def _look_again(
+    tools: Tools, status: GenerationStatus, found: Verification, keys: Sequence[bytes]
+) -> list[Difference]:
+    if not keys:
+        return []
+    before = await _still_there(tools, status)
+    there = await stored_hashes(tools, status, keys)
+    after = await _still_there(tools, status)
+    allowed = await tools.ledger.hashes_between(
+        status.generation, keys, before.applied, after.recorded
+    )
+    different: list[Difference] = []
+    for key in keys:
+        if there.get(key) in allowed[key]:
+            found.meanwhile += 1
+        elif key not in there:
+            different.append(("missing", key))
+        else:
+            different.append(("extra" if allowed[key] == {None} else "changed", key))
+    return different
+
+
+async def stored_hashes(
+    tools: Tools, status: GenerationStatus, keys: Sequence[bytes]
+) -> dict[bytes, bytes]:
+    """The hashes of these points in their store; none if it has no such collection."""
+    try:
+        stored = await tools.stores.store(status.store).retrieve(status.physical, keys)
+    except NotFound:
+        return {}
+    return dict(zip(stored.keys, stored.hashes(), strict=True))
+
+
+async def _still_there(tools: Tools, status: GenerationStatus) -> GenerationStatus:
+    now = await tools.applications.status(status.generation)
+    if now is None or now.gone:
+        raise NotFound(f"collection {status.physical!r} was dropped or released meanwhile")
+    return now
 
 
 async def differences(
@@ -125,7 +283,7 @@ async def differences(
 
     Args:
         ledger: that has the heads.
-        store: that has the collection.
+        store: that has the collection; of one that is not there, every point is missing.
         generation: that the collection should be.
         found: names the collection, and gets the counts and digests of both sides at the end.
         at: version of the generation's stream; None for what it is now.
@@ -215,8 +373,9 @@ def _compare(stored: _Side, recorded: _Side) -> list[Difference]:
 
 
 async def _stored(store: VectorStore, physical: str) -> AsyncIterator[Page]:
-    async for page in store.scan(physical, page=PAGE):
-        yield page.keys, page.hashes()
+    if physical in await store.collections():
+        async for page in store.scan(physical, page=PAGE):
+            yield page.keys, page.hashes()
 
 
 async def recorded_points(

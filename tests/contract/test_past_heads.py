@@ -141,3 +141,25 @@ async def test_a_past_that_was_not_kept_is_read_from_the_manifests(
 
     await require_current(database)
     assert before == [[await ledger.heads(s, at=at) for at in versions] for s in (stream, other)]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # each has a stream
+@given(commands=changes, first=st.integers(1, 12), more=st.integers(0, 12))
+async def test_hashes_between_versions_are_those_of_each_version(
+    ledger: PostgresLedger, commands: list[list[dict[int, int | None]]], first: int, more: int
+) -> None:
+    stream = await create(ledger, f"docs__{uuid4()}")
+    for command in commands:
+        await record(ledger, *(draft(stream, change) for change in command))
+    recorded = (await ledger.events(stream))[-1].version
+    first = min(first, recorded)
+    last = min(first + more, recorded)
+    keys = list(draft(stream, dict.fromkeys(range(1, 10), 1)).keys)
+
+    expected: dict[bytes, set[bytes | None]] = {key: set() for key in keys}
+    for version in range(first, last + 1):
+        found = await ledger.heads(stream, at=version)
+        there = dict(zip(found.keys, found.hashes, strict=True))
+        for key in keys:
+            expected[key].add(there.get(key))
+    assert await ledger.hashes_between(stream, keys, first, last) == expected

@@ -1,19 +1,30 @@
 """Verification finds every single difference between a store and the ledger, and names it."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from itertools import cycle, pairwise
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from domain.model.errors import NotFound
+from domain.model.generation import Generation
 from domain.model.points import PointBatch, encode_payload, id_of, key_of
-from domain.model.recorded import Heads
+from domain.model.recorded import Heads, Recorded
+from domain.model.schema import CollectionSchema
+from domain.model.verification import VerificationLog
 from domain.use_cases import verify as verifying
-from domain.use_cases.verify import Verification, verify
+from domain.use_cases import verify_regularly as regularly
+from domain.use_cases.tools import update
+from domain.use_cases.verify import Verification, verify, verify_and_record
+from domain.use_cases.verify_regularly import verify_regularly
 from tests.integration.builders import CODE, DOCS, code_points, document_points
 from tests.integration.faults import Wrapped
-from tests.integration.worlds import STORE, World, WorldStores
+from tests.integration.tampering import drop_index, flip
+from tests.integration.worlds import MARA, STORE, World, WorldStores, eventually
 
 PAGE = 7
 
@@ -96,16 +107,6 @@ async def test_one_bit_of_a_sparse_vector(world: World, bit: int) -> None:
     only(await world.verify(name), "changed", points.keys[17])
 
 
-async def flip(world: World, name: str, point: PointBatch, vector: str, bit: int) -> None:
-    """Write a point with one bit of one vector turned over."""
-    content = point.vectors[vector][0]
-    assert content is not None
-    changed = bytearray(content)
-    changed[bit // 8] ^= 1 << bit % 8
-    point.vectors[vector][0] = bytes(changed)
-    await world.store.upsert(name, point)
-
-
 async def test_a_vector_that_is_gone(world: World) -> None:
     name, points = await filled(world, "code")
     changed = points.take([17])
@@ -169,8 +170,9 @@ async def test_collections_that_are_not_ours_or_not_there(world: World) -> None:
     with pytest.raises(NotFound, match="does not look after collection 'unknown'"):
         await world.verify("unknown")
     await world.store.drop(name)
-    with pytest.raises(NotFound, match=name):
-        await world.verify(name)
+    found = await world.verify(name)
+    assert found.schema == [f"the store has no collection {name!r}"]
+    assert (found.points, found.missing) == (0, 60)
 
 
 async def test_memory_is_bounded_by_a_page_of_each_side(world: World) -> None:
@@ -187,13 +189,165 @@ async def test_memory_is_bounded_by_a_page_of_each_side(world: World) -> None:
         sizes.append(len(found))
         return found
 
-    found = await verify(
-        Wrapped(world.ledger, heads=heads),
-        world.tools.applications,
-        WorldStores(Wrapped(world.store, scan=scan), world.url),
-        STORE,
-        name,
+    tools = replace(
+        world.tools,
+        ledger=Wrapped(world.ledger, heads=heads),
+        stores=WorldStores(Wrapped(world.store, scan=scan), world.url),
     )
+    found = await verify(tools, STORE, name)
     assert found.equal
     assert max(sizes) == PAGE
     assert sum(sizes) == 120
+
+
+async def test_what_appliers_write_meanwhile_is_no_difference(world: World) -> None:
+    generation = await world.generation()
+    points = document_points(["1"] * 200)
+    await world.write(generation, points)
+    stop = False
+
+    async def write() -> None:
+        for seed in cycle((2, 3)):
+            if stop:
+                return
+            await world.write(generation, document_points(["2"] * 90, seed=seed))
+            await world.delete(generation, points.keys[100:140])
+            await world.write(generation, points.take(range(100, 140)))
+
+    meanwhile = 0
+    async with world.applier():
+        physical = (await world.applied(generation)).physical
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write())
+            for _ in range(6):
+                found = await world.verify(physical)
+                assert found.equal, str(found)
+                assert found.digest == found.recorded_digest
+                meanwhile += found.meanwhile
+            stop = True
+    assert meanwhile
+
+
+async def test_a_point_that_was_changed_while_appliers_write_is_named(world: World) -> None:
+    generation = await world.generation()
+    points = document_points(["1"] * 200)
+    await world.write(generation, points)
+    stop = False
+
+    async def write() -> None:
+        for seed in cycle((2, 3)):
+            if stop:
+                return
+            await world.write(generation, document_points(["2"] * 90, seed=seed))
+
+    async with world.applier():
+        physical = (await world.applied(generation)).physical
+        await flip(world, physical, (await world.points(physical)).take([150]), "", 77)
+        key = (await world.points(physical)).keys[150]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write())
+            for _ in range(4):
+                found = await world.verify(physical)
+                assert (found.missing, found.extra, found.changed) == (0, 0, 1)
+                assert found.examples == {"changed": [id_of(key)]}
+            stop = True
+
+
+async def test_what_is_recorded_and_not_applied_is_no_difference(world: World) -> None:
+    name, points = await filled(world)
+    status = await world.looked_after(name)
+    await world.write(status.generation, document_points(["2"] * 30, seed=5))
+    found = await world.verify(name)
+    assert found.equal
+    assert (found.through, found.meanwhile) == (status.applied, 0)
+    [event] = await world.ledger.events(status.generation, after=1, through=2)
+    assert found.position == event.position
+    # An applier has written it and died before it could say so.
+    await world.store.upsert(name, document_points(["2"] * 30, seed=5))
+    found = await world.verify(name)
+    assert found.equal
+    assert found.meanwhile == 30
+    assert found.digest == found.recorded_digest != await world.digest(name)
+    assert len(points) == 60
+
+
+async def test_an_index_that_is_missing(world: World) -> None:
+    name, _ = await filled(world)
+    await drop_index(world, name, "source_id")
+    found = await world.verify(name)
+    assert not found.equal
+    assert found.schema == ["the index of 'source_id' is missing"]
+    assert str(found) == f"{name}: the index of 'source_id' is missing"
+
+
+async def test_an_index_that_is_not_recorded_is_no_difference(world: World) -> None:
+    name, _ = await filled(world)
+    more = CollectionSchema(DOCS.vectors, {**DOCS.indexes, "n": {"type": "integer"}})
+    await world.store.create(name, more)
+    assert (await world.verify(name)).equal
+
+
+async def test_what_was_found_is_recorded(world: World) -> None:
+    name, points = await filled(world)
+    status = await world.looked_after(name)
+    found = await verify_and_record(world.tools, status, MARA)
+    await world.store.delete(name, [points.keys[3]])
+    await drop_index(world, name, "source_id")
+    await asyncio.gather(
+        *(verify_and_record(world.tools, status, MARA) for _ in range(2))
+    )  # at the same moment
+
+    [begun, held, *drifts] = await world.events("verification.")
+    assert vars(begun.event)["physical"] == name
+    assert isinstance(held.event, VerificationLog.Held)
+    assert (held.event.through, held.event.position) == (2, found.position)
+    assert (held.event.points, held.event.digest) == (60, found.digest)
+    assert held.context.actor == MARA.actor
+    assert len(drifts) == 2
+    for drift in drifts:
+        assert isinstance(drift.event, VerificationLog.DriftFound)
+        assert (drift.event.points, drift.event.recorded, drift.event.missing) == (59, 60, 1)
+        assert drift.event.differences == ["the index of 'source_id' is missing"]
+        assert drift.event.examples == {"missing": [id_of(points.keys[3])]}
+    log = await world.ledger.load(VerificationLog, begun.stream)
+    assert log is not None
+    assert (log.verified, log.drifted) == (2, True)
+
+
+async def test_what_is_due_is_verified_and_drift_is_recorded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regularly, "LONGEST_WAIT", 0.05)
+    name, points = await filled(world)
+    gone = await world.generation("gone")
+    await update(world.ledger, Generation, gone, "drop", MARA, Generation.drop)
+    never = await world.generation("never")  # nothing of it is applied
+    stop, every = asyncio.Event(), timedelta(seconds=1)
+
+    async def drift() -> Recorded | None:
+        found = await world.events("verification.drift-found")
+        return found[0] if found else None
+
+    async with asyncio.TaskGroup() as group:
+        for holder in ("one", "other"):
+            verifying = verify_regularly(world.tools, world.leaders, holder, every, stop)
+            group.create_task(verifying)
+        await eventually(lambda: world.events("verification.held"))
+        await world.store.delete(name, [points.keys[3]])
+        found = await eventually(drift)
+        stop.set()
+        await world.end_leadership("verifier")  # the one that stands by
+
+    assert found is not None
+    assert found.context.actor == regularly.VERIFIER
+    assert vars(found.event)["examples"] == {"missing": [id_of(points.keys[3])]}
+    events = await world.events("verification.")
+    assert [recorded.topic for recorded in events[:2]] == [
+        "verification.begun",
+        "verification.held",
+    ]
+    of = {recorded.stream for recorded in events}
+    assert of == {VerificationLog.create_id(str((await world.looked_after(name)).generation))}
+    assert VerificationLog.create_id(str(never)) not in of
+    times = [recorded.recorded_at for recorded in events[1:]]
+    assert all(later - earlier >= every for earlier, later in pairwise(times))

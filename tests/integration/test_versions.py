@@ -181,7 +181,7 @@ async def test_a_store_is_compared_with_a_version(world: World) -> None:
         await world.applied(generation)
     place = await find_version(world.tools, STORE, name, "as imported")
 
-    found = await compare(world.ledger, world.tools.stores, place.status, place.through)
+    found = await compare(world.tools, place.status, place.through)
 
     assert f"{found.recorded} points {found.recorded_digest}" == await digest(world, generation, 2)
     then, now = await points(world, generation, 2), await points(world, generation, 5)

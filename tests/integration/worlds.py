@@ -28,7 +28,7 @@ from domain.use_cases.project import project
 from domain.use_cases.run_migration import coordinate
 from domain.use_cases.steer_migration import roll_back_migration, start_migration
 from domain.use_cases.tools import Tools, save
-from domain.use_cases.verify import Verification, verify
+from domain.use_cases.verify import Verification, looked_after, verify
 from domain.use_cases.work_flows import work_flows
 from projections import PROJECTIONS
 from tests.integration.builders import CODE, DOCS, code_points, document_points
@@ -235,8 +235,11 @@ class World:
 
     async def verify(self, physical: str) -> Verification:
         """Compare a collection with the ledger."""
-        tools = self.tools
-        return await verify(tools.ledger, tools.applications, tools.stores, STORE, physical)
+        return await verify(self.tools, STORE, physical)
+
+    async def looked_after(self, physical: str) -> GenerationStatus:
+        """Where the generation that looks after a collection stands."""
+        return await looked_after(self.tools, STORE, physical)
 
     # Generations that are written to without a migration.
 

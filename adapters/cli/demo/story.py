@@ -247,10 +247,7 @@ class Story:
     async def _verify(self, service: Service, migration: Migration) -> None:
         self._stage("Verify: every point of every new collection against the ledger, bit for bit")
         targets = next(s for s in migration.plan.steps if s.id == "aliases").params["aliases"]
-        found = [
-            await verify(service.ledger, service.applications, service.stores, DEFAULT, physical)
-            for physical in targets.values()
-        ]
+        found = [await verify(service.tools, DEFAULT, physical) for physical in targets.values()]
         shown = [
             {
                 "collection": name,

@@ -3,13 +3,20 @@
 from typing import Any
 
 from domain.model.flow import Flow
+from domain.model.generation import Generation
 from domain.model.migration import Migration
 from domain.model.plan import StepKind
+from domain.ports import GenerationStatus
 from domain.use_cases.concurrently import concurrently
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
 from domain.use_cases.verify import Verification
 
 CONCURRENT_SCANS = 2
+
+EVENTS_AT_ONCE = 1000
+
+REPAIRS = (Generation.RepairRecorded, Generation.SchemaRestored)
+"""Changes of a store that change nothing in the ledger, so that nothing has to copy them."""
 
 
 async def do(run: StepRun) -> dict[str, Any]:
@@ -25,7 +32,9 @@ async def verified(run: StepRun, collections: list[str]) -> dict[str, Any]:
         StepBlocked: some differ; the message lists them all.
     """
     await run.applied([(await run.generation(physical)).generation for physical in collections])
-    found = await concurrently((run.verify(physical) for physical in collections), CONCURRENT_SCANS)
+    found = await concurrently(
+        (run.verify_and_record(physical) for physical in collections), CONCURRENT_SCANS
+    )
     expected = run.step.params.get("digests", {})
     different = [problem for one in found if (problem := _problem(one, expected))]
     if different:
@@ -66,11 +75,24 @@ async def refuse_uncopied(run: StepRun) -> None:
             stream = run.forward_flow(step.id, source["source"])
             flow = await run.tools.ledger.load(Flow, stream)
             status = await run.tools.applications.status(flow.source) if flow else None
-            if flow and status and status.recorded > flow.through and not status.gone:
+            if flow is None or status is None or status.gone:
+                continue
+            if changes := await _changes(run, status, after=flow.through):
                 raise StepBlocked(
-                    f"{status.recorded - flow.through} changes of {status.physical!r} were "
-                    "recorded after it was copied; roll back and plan again"
+                    f"{changes} changes of {status.physical!r} were recorded after it was copied; "
+                    "roll back and plan again"
                 )
+
+
+async def _changes(run: StepRun, status: GenerationStatus, after: int) -> int:
+    """How many changes were recorded after a version, without repairs."""
+    changes = 0
+    while events := await run.tools.ledger.events(
+        status.generation, after=after, through=after + EVENTS_AT_ONCE
+    ):
+        changes += sum(not isinstance(recorded.event, REPAIRS) for recorded in events)
+        after = events[-1].version
+    return changes
 
 
 async def undo(_run: StepRun) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from domain.model.recorded import ChangeSetDraft
 from domain.model.schema import CollectionSchema
 from domain.ports import GenerationStatus, VectorStore
 from domain.use_cases.tools import Tools, live_generation, save, update
-from domain.use_cases.verify import Verification, verify
+from domain.use_cases.verify import Verification, looked_after, verify, verify_and_record
 
 FORWARD, BACK = "do", "undo"
 POLL_SECONDS = 0.05
@@ -288,10 +288,12 @@ class StepRun:
 
     async def verify(self, physical: str) -> Verification:
         """Compare a collection with the ledger."""
-        tools = self.tools
-        return await verify(
-            tools.ledger, tools.applications, tools.stores, self.store_name, physical
-        )
+        return await verify(self.tools, self.store_name, physical)
+
+    async def verify_and_record(self, physical: str) -> Verification:
+        """Compare a collection with the ledger, and record what was found."""
+        status = await looked_after(self.tools, self.store_name, physical)
+        return await verify_and_record(self.tools, status, self.context)
 
     async def delete_all(self, generation: UUID, physical: str) -> int:
         """Record deletions of all points of a generation; returns how many."""

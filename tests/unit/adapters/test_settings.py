@@ -1,8 +1,12 @@
 """Settings as they are read, and as a child process gets them."""
 
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from adapters.settings import environment_of, load_settings
+from domain.model.errors import Rejected
 
 CONFIGURED = {
     "MIGRATION_LEDGER_KAFKA_BOOTSTRAP": "kafka.example.com:9093",
@@ -15,6 +19,7 @@ CONFIGURED = {
     "MIGRATION_LEDGER_KAFKA_KEY_FILE": "client.key",
     "MIGRATION_LEDGER_KAFKA_KEY_PASSWORD": "another",
     "MIGRATION_LEDGER_HTTP_PORT": "8081",
+    "MIGRATION_LEDGER_VERIFY_EVERY": "15 m",
 }
 
 
@@ -32,6 +37,7 @@ def test_a_child_gets_what_came_from_options_and_from_the_file(tmp_path: Path) -
     assert child == settings
     assert child.embedded == {"qdrant"}
     assert child.database_url == "postgresql://ledger:p%40ss%3Aword@db.example.com/ledger"
+    assert child.verify_every == timedelta(minutes=15)
     assert child.kafka_password == "a password"  # noqa: S105  (of a test)
 
 
@@ -46,3 +52,9 @@ def test_secrets_are_in_no_representation(tmp_path: Path) -> None:
     settings = load_settings({"embed": "database,qdrant"}, CONFIGURED, tmp_path)
     assert "a password" not in repr(settings)
     assert "another" not in repr(settings)
+
+
+@pytest.mark.parametrize("text", ["", "0h", "24", "1 week", "-3h", "1.5h", "h"])
+def test_what_is_no_duration_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(Rejected, match=r"verify_every is .*, not a duration such as 90s"):
+        load_settings({}, {"MIGRATION_LEDGER_VERIFY_EVERY": text}, tmp_path)

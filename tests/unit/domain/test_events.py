@@ -22,6 +22,7 @@ from domain.model.generation import Application, Generation
 from domain.model.migration import Migration
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from domain.model.timeline import Finding, Timeline
+from domain.model.verification import VerificationLog
 from domain.model.version import Version
 from tests.builders import plan_of
 
@@ -43,6 +44,7 @@ FIELDS = {
     "changed": "a count",
     "collection": "a name of a collection",
     "deletes": "a count",
+    "differences": "sentences on vectors and indexes",
     "digest": "a hash over points",
     "error": "what happened, in a sentence",
     "examples": "ids of points",
@@ -76,6 +78,7 @@ FIELDS = {
     "previous": "a name of a collection",
     "read": "a count",
     "recipe": "a name of a recipe",
+    "recorded": "a count",
     "restore": "a name of a collection",
     "result": "names and counts of what a step did",
     "routes": "values of one field, which are ids of sources, to streams",
@@ -204,6 +207,18 @@ EXPECTED: list[tuple[type[AggregateEvent], dict[str, Any]]] = [
             "source": {"flow": str(STREAM), "range": 0},
         },
     ),
+    (
+        Generation.RepairRecorded,
+        {
+            "manifest": "ab" * 32,
+            "upserts": 2,
+            "deletes": 1,
+            "added": 0,
+            "captured": False,
+            "source": {},
+        },
+    ),
+    (Generation.SchemaRestored, {"schema": json.loads(json.dumps(SCHEMA.to_json()))}),
     (Generation.AliasPointed, {"alias": "docs", "previous": None}),
     (Generation.AliasRemoved, {"alias": "docs", "restore": "docs__g1"}),
     (Generation.Dropped, {}),
@@ -257,6 +272,35 @@ EXPECTED: list[tuple[type[AggregateEvent], dict[str, Any]]] = [
         {"number": 2, "position": 640, "hash": "cd" * 32, "found": [FOUND.to_json()]},
     ),
     (Timeline.Recovered, {"statistics": {"collections": 3, "extra": 2}}),
+    (
+        VerificationLog.Created,
+        {"generation": str(STREAM), "store": "prod", "physical": "docs__g1"},
+    ),
+    (
+        VerificationLog.Held,
+        {
+            "generation": str(STREAM),
+            "through": 4,
+            "position": 640,
+            "points": 10,
+            "digest": "ef" * 32,
+        },
+    ),
+    (
+        VerificationLog.DriftFound,
+        {
+            "generation": str(STREAM),
+            "through": 4,
+            "position": 640,
+            "points": 10,
+            "recorded": 11,
+            "missing": 1,
+            "extra": 0,
+            "changed": 2,
+            "differences": ["the index of 'source_id' is missing"],
+            "examples": {"missing": [7], "changed": ["id", 18446744073709551615]},
+        },
+    ),
     (
         Version.Created,
         {

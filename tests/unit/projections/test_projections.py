@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.model.recorded import Recorded
+from domain.model.verification import VerificationLog
 from domain.model.version import Occasion, Version
 from domain.use_cases.project import Projection
 from projections import PROJECTIONS
@@ -162,6 +163,9 @@ def test_a_generation_through_its_life() -> None:
         "aliases": ["docs"],
         "points": 95,
         "state": "live",
+        "verified": None,
+        "verified_at": None,
+        "drift": None,
         "recorded": 4,
         "migration": str(STREAM),
         "created_at": at(7),
@@ -177,6 +181,29 @@ def test_a_generation_that_was_let_go() -> None:
     story.generation.release()
     story.history.record(story.generation)
     assert view(Collections(), story)[str(TARGET)]["state"] == "released"
+
+
+def test_what_verifications_of_a_generation_found() -> None:
+    story = Story().created()
+    log = VerificationLog(str(TARGET), "prod", "docs__g1")
+    log.held(through=3, position=20, points=95, digest="ab")
+    story.history.record(log)
+    found = view(Collections(), story)[str(TARGET)]
+    held_at = found["verified_at"]
+    assert held_at == at(len(story.history.recorded))
+    assert (found["verified"], found["drift"]) == (3, None)
+
+    drift = {"missing": 1, "extra": 0, "changed": 2, "differences": ["no index"]}
+    log.drift_found(through=4, position=22, points=94, recorded=95, examples={}, **drift)
+    story.history.record(log)
+    found = view(Collections(), story)[str(TARGET)]
+    assert (found["verified"], found["verified_at"]) == (3, held_at)
+    assert found["drift"] == {**drift, "found_at": at(len(story.history.recorded))}
+
+    log.held(through=4, position=22, points=95, digest="ab")
+    story.history.record(log)
+    found = view(Collections(), story)[str(TARGET)]
+    assert (found["verified"], found["drift"]) == (4, None)
 
 
 def test_every_event_is_an_operation_in_the_order_of_the_ledger() -> None:

@@ -1,0 +1,138 @@
+"""Commands that compare collections with the ledger, and put right what differs."""
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+from adapters.bootstrap import DEFAULT, Service, open_service
+from adapters.cli.command import FAILED, At, Cli, Name, Reason, Store, Yes
+from adapters.cli.data import physical_name
+from adapters.cli.following import PATIENCE_SECONDS, POLL_SECONDS, require_workers
+from domain.model.errors import Conflict, Rejected
+from domain.ports import GenerationStatus
+from domain.use_cases.repair import repair as repair_collection
+from domain.use_cases.verify import Verification, compare, looked_after, verify_and_record
+from domain.use_cases.versions import find_version
+
+
+async def verify(
+    cli: Cli,
+    name: Name,
+    *,
+    at: At = None,
+    record: Annotated[
+        bool,
+        typer.Option(
+            "--record/--no-record", help="Record what was found; with --at, nothing is recorded."
+        ),
+    ] = True,
+    store: Store = DEFAULT,
+    reason: Reason = "",
+) -> int:
+    """Compare every point of a collection with the ledger, bit for bit."""
+    async with open_service(cli.settings) as service:
+        if at is not None:
+            place = await find_version(service.tools, store, name, at)
+            found = await compare(service.tools, place.status, place.through)
+        else:
+            status = await _looked_after(service, store, name)
+            if record:
+                found = await verify_and_record(service.tools, status, cli.context(reason))
+            else:
+                found = await compare(service.tools, status)
+    _show(cli, found)
+    return 0 if found.equal else FAILED
+
+
+def _show(cli: Cli, found: Verification) -> None:
+    if cli.json:
+        cli.emit(found.to_json())
+        return
+    cli.console.print("equal" if found.equal else "[red]different[/red]", end="  ")
+    cli.console.print(str(found), markup=False, soft_wrap=True)
+
+
+async def repair(
+    cli: Cli,
+    name: Name,
+    *,
+    keep_extra: Annotated[
+        bool, typer.Option("--keep-extra", help="Leave points that the ledger does not have.")
+    ] = False,
+    store: Store = DEFAULT,
+    yes: Yes = False,
+    reason: Reason = "",
+) -> int:
+    """Put right just the points and indexes of a collection that are not as recorded."""
+    if not reason:
+        raise Rejected("a repair needs --reason, which is recorded")
+    context = cli.context(reason)
+    async with open_service(cli.settings) as service:
+        status = await _looked_after(service, store, name)
+        before = await verify_and_record(service.tools, status, context)
+        if before.equal:
+            _end(cli, before, {"nothing_to_do": True})
+            return 0
+        if not cli.json:
+            cli.console.print(str(before), markup=False, soft_wrap=True)
+        extra = "stay" if keep_extra else "are deleted"
+        question = f"Put it right? The {before.extra} extra points {extra}." * bool(before.extra)
+        cli.confirm(question or "Put it right?", yes=yes)
+        done = await repair_collection(service.tools, status, context, keep_extra=keep_extra)
+        await _applied(service, status, done.through)
+        after = await verify_and_record(service.tools, status, context)
+    _end(cli, after, {**vars(done), "nothing_to_do": False})
+    return 0 if after.equal else FAILED
+
+
+def _end(cli: Cli, found: Verification, done: dict[str, Any]) -> None:
+    if cli.json:
+        cli.emit({**found.to_json(), "repair": done})
+        return
+    if done["nothing_to_do"]:
+        cli.console.print("nothing to repair: ", end="")
+    else:
+        cli.console.print(f"put right: {done['points']} points", end="")
+        for sentence in done["schema"]:
+            cli.console.print(f"; {sentence}", end="", markup=False)
+        cli.console.print()
+    if done.get("lacking"):
+        cli.console.print(
+            f"[red]{done['lacking']} points cannot be written:[/red] ", done["cause"], end="\n"
+        )
+    _show(cli, found)
+
+
+async def _looked_after(service: Service, store: str, name: str) -> GenerationStatus:
+    return await looked_after(
+        service.tools, store, await physical_name(service.stores, store, name)
+    )
+
+
+async def _applied(service: Service, status: GenerationStatus, through: int) -> None:
+    """Wait until the store has every change up to a version.
+
+    Raises:
+        Conflict: it refuses one, or the collection was dropped meanwhile.
+        Unavailable: no applier runs.
+    """
+    quiet, applied = 0.0, status.applied
+    while True:
+        now = await service.applications.status(status.generation)
+        if now is None or now.gone:
+            raise Conflict(f"collection {status.physical!r} was dropped or released meanwhile")
+        if now.applied >= through:
+            return
+        if now.halted_at is not None:
+            raise Conflict(
+                f"collection {status.physical!r} halts at change {now.halted_at}, which the store "
+                "refuses; see `dead-letter list`"
+            )
+        await service.ledger.working()
+        quiet = 0.0 if now.applied > applied else quiet + POLL_SECONDS
+        applied = now.applied
+        if quiet > PATIENCE_SECONDS:
+            await require_workers(service, {"relay", "applier"}, "The repair")
+            quiet = 0.0
+        await asyncio.sleep(POLL_SECONDS)

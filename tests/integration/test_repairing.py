@@ -1,0 +1,325 @@
+"""A repair puts right just what differs, as recorded changes, and no later write is lost by it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from domain.model.bodies import encode_body
+from domain.model.errors import Conflict, ObjectMissing, Rejected
+from domain.model.generation import Generation
+from domain.model.points import PointBatch, encode_payload, id_of, key_of
+from domain.model.recorded import Answer, ChangeSetDraft
+from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
+from domain.use_cases import repair as repairing
+from domain.use_cases import verify as verifying
+from domain.use_cases.repair import Repair, repair
+from domain.use_cases.tools import Tools, update
+from tests.integration.builders import CODE, DOCS, code_points, document_points
+from tests.integration.faults import Crash, Wrapped
+from tests.integration.tampering import drop_index, flip
+from tests.integration.worlds import MARA, World
+
+PAGE = 7
+
+
+@pytest.fixture(autouse=True)
+def tiny_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every repair crosses many pages."""
+    monkeypatch.setattr(verifying, "PAGE", PAGE)
+    monkeypatch.setattr(repairing, "PAGE", PAGE)
+
+
+class Filled:
+    """A collection that an applier has filled, and what it was."""
+
+    def __init__(self, world: World, generation: UUID, points: PointBatch, digest: str) -> None:
+        self.world = world
+        self.generation = generation
+        self.points = points
+        self.digest = digest
+
+    @property
+    def name(self) -> str:
+        return self.world.named("direct")
+
+    async def repair(self, tools: Tools | None = None, **how: Any) -> Repair:
+        """Repair it, and let an applier carry that out."""
+        status = await self.world.looked_after(self.name)
+        done = await repair(tools or self.world.tools, status, MARA, **how)
+        await self.apply()
+        assert (await self.world.status(self.generation)).applied >= done.through
+        return done
+
+    async def apply(self) -> None:
+        async with self.world.applier():
+            await self.world.applied(self.generation)
+
+    async def is_right(self) -> None:
+        assert await self.world.digest(self.name) == self.digest
+        assert (await self.world.verify(self.name)).equal
+
+    async def repairs(self) -> list[Generation.RepairRecorded]:
+        events = [recorded.event for recorded in await self.world.events("generation.repair")]
+        return [event for event in events if isinstance(event, Generation.RepairRecorded)]
+
+    async def repaired(self) -> dict[bytes, bytes | None]:
+        """What the store held of the points that were repaired."""
+        manifests = await self.world.ledger.manifests([e.manifest for e in await self.repairs()])
+        return {
+            key: before
+            for manifest in manifests.values()
+            for key, before in zip(manifest.keys, manifest.before, strict=True)
+        }
+
+
+async def filled(world: World, schema: CollectionSchema = DOCS) -> Filled:
+    generation = await world.generation("direct", schema)
+    points = code_points(["1"] * 60) if schema is CODE else document_points(["1"] * 60)
+    await world.write(generation, points)
+    async with world.applier():
+        await world.applied(generation)
+    name = world.named("direct")
+    return Filled(world, generation, await world.points(name), await world.digest(name))
+
+
+async def flip_dense(one: Filled, row: int, random: Random) -> None:
+    await flip(one.world, one.name, one.points.take([row]), "", random.randrange(8 * 32))
+
+
+async def flip_named(one: Filled, row: int, random: Random) -> None:
+    await flip(one.world, one.name, one.points.take([row]), "text", random.randrange(6 * 32))
+
+
+async def flip_sparse(one: Filled, row: int, random: Random) -> None:
+    row = row if one.points.vectors["words"][row] is not None else row + 1
+    values = 4 * 32  # behind the indices, whose order a flip could change
+    await flip(one.world, one.name, one.points.take([row]), "words", values + random.randrange(96))
+
+
+async def one_payload(one: Filled, row: int, _random: Random) -> None:
+    changed = one.points.take([row])
+    changed.payloads[0] = encode_payload({"source_id": "1", "n": -1})
+    await one.world.store.upsert(one.name, changed)
+
+
+async def one_less(one: Filled, row: int, _random: Random) -> None:
+    await one.world.store.delete(one.name, [one.points.keys[row]])
+
+
+async def one_more(one: Filled, row: int, random: Random) -> None:
+    stranger = one.points.take([row])
+    stranger.keys[0] = key_of(random.randrange(1000, 2**63))
+    await one.world.store.upsert(one.name, stranger)
+
+
+async def no_index(one: Filled, _row: int, _random: Random) -> None:
+    await drop_index(one.world, one.name, "source_id")
+
+
+FAULTS = [
+    *((DOCS, fault) for fault in (flip_dense, one_payload, one_less, one_more, no_index)),
+    *((CODE, fault) for fault in (flip_named, flip_sparse, one_payload, one_less, one_more)),
+]
+
+
+@pytest.mark.parametrize(
+    ("schema", "fault"), FAULTS, ids=lambda v: v.__name__ if callable(v) else None
+)
+async def test_every_single_fault_is_found_and_repaired(
+    world: World, schema: CollectionSchema, fault: Callable[..., Any]
+) -> None:
+    one, random = await filled(world, schema), Random(4)
+    for _ in range(4):
+        before = len(await one.repairs())
+        await fault(one, random.randrange(58), random)
+        found = await world.verify(one.name)
+        assert found.missing + found.extra + found.changed + len(found.schema) == 1
+        done = await one.repair()
+        await one.is_right()
+        assert done.points == (fault is not no_index)
+        assert done.schema == tuple(found.schema)
+        assert len(await one.repairs()) == before + done.points
+
+
+async def test_a_zero_vector_is_repaired(world: World) -> None:
+    generation = await world.generation()
+    points = document_points(["1"] * 9)
+    points.vectors[""][4] = bytes(32)
+    await world.write(generation, points)
+    async with world.applier():
+        await world.applied(generation)
+    name = world.named("direct")
+    one = Filled(world, generation, await world.points(name), await world.digest(name))
+    row = one.points.vectors[""].index(bytes(32))
+    await flip(world, name, one.points.take([row]), "", 30)
+    assert (await world.verify(name)).changed == 1
+    await one.repair()
+    await one.is_right()
+
+
+async def test_only_what_differs_is_written_and_the_ledger_says_what_was_found(
+    world: World,
+) -> None:
+    one = await filled(world)
+    await world.store.delete(one.name, one.points.keys[10:30])
+    await one_payload(one, 40, Random(1))
+    await one_more(one, 3, Random(1))
+    there = await world.points(one.name)
+    status, heads = await world.status(one.generation), await world.ledger.heads(one.generation)
+
+    done = await one.repair()
+
+    await one.is_right()
+    assert (done.points, done.kept, done.lacking) == (22, 0, 0)
+    found = dict(zip(there.keys, there.hashes(), strict=True))
+    ours = dict(zip(heads.keys, heads.hashes, strict=True))
+    different = {
+        key: found.get(key) for key in ours.keys() | found.keys() if ours.get(key) != found.get(key)
+    }
+    assert await one.repaired() == different
+    events = await one.repairs()
+    assert sum(event.upserts for event in events) == 21
+    assert sum(event.deletes for event in events) == 1
+    assert {event.added for event in events} == {0}
+    assert (await world.status(one.generation)).points == status.points == 60
+    assert await world.ledger.heads(one.generation) == heads
+
+    again = await one.repair()
+
+    assert again == Repair(through=done.through)
+    assert len(await one.repairs()) == len(events)
+
+
+async def test_points_that_the_ledger_does_not_have_can_stay(world: World) -> None:
+    one = await filled(world)
+    await one_more(one, 3, Random(1))
+    await one_less(one, 5, Random(1))
+    done = await one.repair(keep_extra=True)
+    assert (done.points, done.kept) == (1, 1)
+    found = await world.verify(one.name)
+    assert (found.missing, found.extra, found.changed) == (0, 1, 0)
+
+
+async def test_a_collection_that_is_gone_is_made_again(world: World) -> None:
+    one = await filled(world, CODE)
+    description = await world.store.describe(one.name)
+    await world.store.drop(one.name)
+    done = await one.repair()
+    await one.is_right()
+    assert done.points == 60
+    assert await world.store.describe(one.name) == description
+
+
+async def test_a_write_that_is_recorded_meanwhile_wins(world: World) -> None:
+    one = await filled(world)
+    await world.store.delete(one.name, one.points.keys[:3])
+    newer = one.points.take([1])
+    newer.payloads[0] = encode_payload({"newer": True})
+    address = await world.tools.objects.put(encode_body(newer))
+    later = ChangeSetDraft(one.generation, newer.keys, list(newer.hashes()), [address], [0], [0])
+
+    async def record(key: str, context: Any, drafts: list[ChangeSetDraft]) -> Answer:
+        await world.record(later)
+        await world.delete(one.generation, [one.points.keys[2]])
+        return await world.ledger.record(key, context, drafts)
+
+    await one.repair(replace(world.tools, ledger=Wrapped(world.ledger, record=record)))
+
+    assert await one.repaired() == {one.points.keys[0]: None}
+    found = await world.points(one.name)
+    assert len(found) == 59
+    assert found.take([1]).payloads == newer.payloads
+    assert (await world.verify(one.name)).equal
+
+
+async def test_a_change_that_waits_to_be_applied_is_not_repaired_away(world: World) -> None:
+    one = await filled(world)
+    await one_payload(one, 4, Random(1))
+    newer = one.points.take([4, 5])
+    newer.payloads[:] = [encode_payload({"newer": n}) for n in range(2)]
+    await world.write(one.generation, newer)
+    await one.repair()
+    assert (await world.points(one.name)).take([4, 5]).payloads == newer.payloads
+    assert (await world.verify(one.name)).equal
+
+
+async def test_who_repairs_is_killed_and_the_next_one_does_the_rest(world: World) -> None:
+    one = await filled(world)
+    await world.store.delete(one.name, one.points.keys[:20])
+    recorded = 0
+
+    async def record(*args: Any) -> Answer:
+        nonlocal recorded
+        answer = await world.ledger.record(*args)
+        recorded += 1
+        if recorded == 2:
+            raise Crash
+        return answer
+
+    with pytest.raises(Crash):
+        await one.repair(replace(world.tools, ledger=Wrapped(world.ledger, record=record)))
+    await one.apply()
+    assert (await world.verify(one.name)).missing == 20 - 2 * PAGE
+    assert (await one.repair()).points == 20 - 2 * PAGE
+    await one.is_right()
+
+
+async def test_two_repairs_at_once(world: World) -> None:
+    one = await filled(world)
+    await world.store.delete(one.name, one.points.keys[:20])
+    status = await world.looked_after(one.name)
+    await repair(world.tools, status, MARA)
+    await one.repair()  # nothing of the first is applied yet
+    await one.is_right()
+
+
+async def test_points_whose_bodies_are_gone_are_named_and_the_others_repaired(
+    world: World,
+) -> None:
+    one = await filled(world)
+    more = document_points(["2"] * 10, first=500, seed=9)
+    address = await world.write(one.generation, more)
+    await one.apply()
+    await world.store.delete(one.name, [*one.points.keys[:2], *sorted(more.keys)[:3]])
+
+    async def get(asked: str) -> bytes:
+        if asked == address:
+            raise ObjectMissing(f"object {asked} is missing")
+        return await world.tools.objects.get(asked)
+
+    objects = Wrapped(world.tools.objects, get=get)
+    done = await one.repair(replace(world.tools, objects=objects))
+
+    assert (done.points, done.lacking) == (2, 3)
+    assert address in done.cause
+    found = await world.verify(one.name)
+    assert found.examples == {"missing": [id_of(key) for key in sorted(more.keys)[:3]]}
+
+
+async def test_what_cannot_be_repaired_is_refused(world: World) -> None:
+    one = await filled(world)
+    await world.store.drop(one.name)
+    other = {"": VectorSpec(VectorKind.DENSE, 9, Distance.COSINE)}
+    await world.store.create(one.name, CollectionSchema(other))
+    status = await world.looked_after(one.name)
+    with pytest.raises(Conflict, match=r"other vectors.*dense 9 cosine.*rebuild it"):
+        await repair(world.tools, status, MARA)
+    assert await one.repairs() == []
+
+    with pytest.raises(Conflict, match=r"halts at change 7.*retry or skip"):
+        await repair(world.tools, replace(status, halted_at=7), MARA)
+
+
+async def test_a_generation_that_is_gone_is_not_repaired(world: World) -> None:
+    one = await filled(world)
+    status = await world.looked_after(one.name)
+    await world.store.delete(one.name, one.points.keys[:2])
+    async with world.applier():
+        await update(world.ledger, Generation, one.generation, "drop", MARA, Generation.drop)
+        await world.applied(one.generation)
+    with pytest.raises(Rejected, match="dropped or released"):
+        await repair(world.tools, status, MARA)
