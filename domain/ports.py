@@ -117,8 +117,16 @@ class Ledger(Protocol):
             at: version of the generation's stream at which they counted; None for now.
         """
 
-    async def heads_of(self, generation: UUID, keys: Sequence[bytes]) -> Heads:
-        """The heads of these points, in key order; points without a head are left out."""
+    async def heads_of(
+        self, generation: UUID, keys: Sequence[bytes], *, at: int | None = None
+    ) -> Heads:
+        """The heads of these points, in key order; points without a head are left out.
+
+        Args:
+            generation: its stream.
+            keys: of the points.
+            at: version of the generation's stream at which they counted; None for now.
+        """
 
     async def hashes_between(
         self, generation: UUID, keys: Sequence[bytes], first: int, last: int

@@ -45,6 +45,10 @@ At = Annotated[
     str | None,
     typer.Option(metavar="VERSION", help="A version: label, position, or ISO 8601 time."),
 ]
+ExitCode = Annotated[
+    bool,
+    typer.Option("--exit-code", help="Exit with 1 if there is something to do, or a difference."),
+]
 
 FLAGS = ("data_dir", "database_url", "kafka_bootstrap", "qdrant_url", "objects_url", "embed")
 """Settings that every command takes as options."""

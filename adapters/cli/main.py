@@ -55,6 +55,7 @@ for group, name, function in (
     (collection, "adopt", migrations.adopt),
     (version, "list", versions.list_versions),
     (version, "tag", versions.tag),
+    (version, "diff", versions.diff),
     (dead_letter, "list", data.list_dead_letters),
     (dead_letter, "retry", data.retry),
     (dead_letter, "skip", data.skip),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from adapters.bootstrap import DEFAULT, Service, open_service
-from adapters.cli.command import FAILED, Cli, Name, Reason, Store, Yes
+from adapters.cli.command import FAILED, Cli, ExitCode, Name, Reason, Store, Yes
 from adapters.cli.following import describe, follow, observe
 from adapters.cli.specs import read_spec
 from adapters.cli.tables import pairs, rows, show_plan
@@ -31,9 +31,6 @@ Id = Annotated[
 ]
 Record = Annotated[
     bool, typer.Option("--record/--no-record", help="Record the plan, or only show it.")
-]
-ExitCode = Annotated[
-    bool, typer.Option("--exit-code", help="Exit with 1 if there is something to do.")
 ]
 Skip = Annotated[
     bool, typer.Option("--skip-invalid", help="Leave malformed sources out, migrate the others.")

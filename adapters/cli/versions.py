@@ -1,16 +1,29 @@
 """Commands for versions of collections."""
 
-from typing import Annotated
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any
 
+import orjson
 import typer
 
 from adapters.bootstrap import DEFAULT, open_service
-from adapters.cli.command import At, Cli, Name, Reason, Store
+from adapters.cli.command import FAILED, At, Cli, ExitCode, Name, Reason, Store
 from adapters.cli.tables import pairs, rows
+from domain.model.points import id_of
+from domain.use_cases.diff_versions import (
+    Changed,
+    Contents,
+    Shown,
+    VersionDiff,
+    diff_versions,
+    with_contents,
+)
+from domain.use_cases.versions import find_version, tag_version
 from domain.use_cases.versions import list_versions as versions_of
-from domain.use_cases.versions import tag_version
 
 DIGEST_SHOWN = 12
+EXAMPLES = 20
 
 
 async def list_versions(cli: Cli, name: Name, *, store: Store = DEFAULT) -> None:
@@ -53,3 +66,85 @@ async def tag(
         cli.emit(document)
     else:
         pairs(cli.console, document)
+
+
+async def diff(
+    cli: Cli,
+    name: Name,
+    one: Annotated[
+        str, typer.Argument(metavar="VERSION", help="A label, position, or ISO 8601 time.")
+    ],
+    other: Annotated[
+        str | None, typer.Argument(metavar="[VERSION]", help="Another one; the last by default.")
+    ] = None,
+    *,
+    ids: Annotated[bool, typer.Option("--ids", help="Every id that differs, one a line.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Every point that differs, with its payloads.")
+    ] = False,
+    exit_code: ExitCode = False,
+    store: Store = DEFAULT,
+) -> int:
+    """Show what became of the points of a collection from one version to another."""
+    found, examples = VersionDiff(), dict[str, list[int | str]]()
+    async with open_service(cli.settings) as service:
+        tools = service.tools
+        before = await find_version(tools, store, name, one)
+        after = await find_version(tools, store, name, other)
+        different = diff_versions(tools, before, after, found)
+        if show:
+            await _show_all(cli, with_contents(Contents(tools), before, after, different))
+        else:
+            await _list_ids(cli, different, examples, everything=ids)
+    _sum_up(cli, found, {} if show or ids else examples)
+    return FAILED if exit_code and not found.equal else 0
+
+
+async def _show_all(cli: Cli, points: AsyncGenerator[Shown, None]) -> None:
+    async with aclosing(points):
+        async for point in points:
+            if cli.json:
+                cli.emit(point.to_json())
+                continue
+            cli.console.print(f"{point.kind} {id_of(point.key)}", markup=False)
+            for sign, payload in (("-", point.before), ("+", point.after)):
+                if payload is not None:
+                    text = orjson.dumps(payload).decode()
+                    cli.console.print(f"  {sign} {text}", markup=False, soft_wrap=True)
+            if point.kind == "changed" and point.vectors:
+                names = ", ".join(one or "(unnamed)" for one in point.vectors)
+                cli.console.print(f"  vectors that differ: {names}", markup=False, soft_wrap=True)
+
+
+async def _list_ids(
+    cli: Cli,
+    points: AsyncGenerator[Changed, None],
+    examples: dict[str, list[int | str]],
+    *,
+    everything: bool,
+) -> None:
+    async with aclosing(points):
+        async for kind, key in points:
+            if not everything:
+                listed = examples.setdefault(kind, [])
+                if len(listed) < EXAMPLES:
+                    listed.append(id_of(key))
+            elif cli.json:
+                cli.emit({"kind": kind, "id": id_of(key)})
+            else:
+                cli.console.print(f"{kind} {id_of(key)}", markup=False)
+
+
+def _sum_up(cli: Cli, found: VersionDiff, examples: dict[str, list[int | str]]) -> None:
+    document: dict[str, Any] = {**vars(found), "equal": found.equal}
+    if cli.json:
+        cli.emit({**document, **({"examples": examples} if examples else {})})
+        return
+    first, second = found.points
+    shown: dict[str, Any] = {"points": f"{first:,} before, {second:,} after"}
+    for kind in ("added", "removed", "changed"):
+        such = f" (such as {', '.join(map(str, examples[kind][:3]))})" if kind in examples else ""
+        shown[kind] = f"{document[kind]:,}{such}"
+    if found.schema:
+        shown["schema"] = "; ".join(found.schema)
+    pairs(cli.console, shown)

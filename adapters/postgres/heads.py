@@ -46,19 +46,19 @@ ORDER BY h.id LIMIT $3
 
 # The same at a version. Every id that ever was has a head, if only a tombstone, so the past is only
 # asked for the ids whose head is newer.
-_PAGE_AT = """
+_AT = """
 SELECT w.id, w.hash, b.address, w."row", w.version
 FROM heads h CROSS JOIN LATERAL (
     SELECT h.id, h.hash, h.body, h."row", h.version
-    WHERE h.version <= $4 AND h.hash IS NOT NULL
+    WHERE h.version <= $3 AND h.hash IS NOT NULL
     UNION ALL
     SELECT p.id, p.hash, p.body, p."row", p.version
     FROM past_heads p
-    WHERE h.version > $4 AND p.gid = h.gid AND p.id = h.id AND p.version <= $4 AND p.until > $4
+    WHERE h.version > $3 AND p.gid = h.gid AND p.id = h.id AND p.version <= $3 AND p.until > $3
 ) w JOIN bodies b ON b.id = w.body
-WHERE h.gid = (SELECT gid FROM generations WHERE stream = $1) AND h.id > $2
-ORDER BY h.id LIMIT $3
+WHERE h.gid = (SELECT gid FROM generations WHERE stream = $1)
 """
+_PAGE_AT = f"{_AT} AND h.id > $2 ORDER BY h.id LIMIT $4"
 
 # The heads of some points in key order.
 _OF = """
@@ -68,6 +68,9 @@ WHERE h.gid = (SELECT gid FROM generations WHERE stream = $1) AND h.id = ANY($2:
     AND h.hash IS NOT NULL
 ORDER BY h.id
 """
+
+# The same at a version.
+_OF_AT = f"{_AT} AND h.id = ANY($2::bytea[]) ORDER BY h.id"
 
 # What points were in some of the versions from $3 to $4, and for how many of these.
 _BETWEEN = """
@@ -145,13 +148,17 @@ async def read_heads(
     async with database.connection() as connection:
         if at is None:
             return _columns(await connection.fetch(_PAGE, generation, after, limit))
-        return _columns(await connection.fetch(_PAGE_AT, generation, after, limit, at))
+        return _columns(await connection.fetch(_PAGE_AT, generation, after, at, limit))
 
 
-async def read_heads_of(database: Database, generation: UUID, keys: Sequence[bytes]) -> Heads:
-    """The heads of some points in key order."""
+async def read_heads_of(
+    database: Database, generation: UUID, keys: Sequence[bytes], at: int | None
+) -> Heads:
+    """The heads of some points in key order, now or at a version."""
     async with database.connection() as connection:
-        return _columns(await connection.fetch(_OF, generation, keys))
+        if at is None:
+            return _columns(await connection.fetch(_OF, generation, keys))
+        return _columns(await connection.fetch(_OF_AT, generation, keys, at))
 
 
 async def read_hashes_between(

@@ -158,9 +158,11 @@ class PostgresLedger:
         """The next heads of a generation in key order, now or at a version."""
         return await read_heads(self._database, generation, after, limit, at)
 
-    async def heads_of(self, generation: UUID, keys: Sequence[bytes]) -> Heads:
-        """The heads of these points, in key order."""
-        return await read_heads_of(self._database, generation, keys)
+    async def heads_of(
+        self, generation: UUID, keys: Sequence[bytes], *, at: int | None = None
+    ) -> Heads:
+        """The heads of these points, in key order, now or at a version."""
+        return await read_heads_of(self._database, generation, keys, at)
 
     async def hashes_between(
         self, generation: UUID, keys: Sequence[bytes], first: int, last: int

@@ -16,15 +16,9 @@ from domain.model.generation import Generation
 from domain.model.recorded import ChangeSetDraft, Heads
 from domain.ports import GenerationStatus
 from domain.use_cases.bodies import BodyCache
+from domain.use_cases.merge import PAGE, Difference
 from domain.use_cases.tools import Tools, update
-from domain.use_cases.verify import (
-    PAGE,
-    Difference,
-    Verification,
-    confirmed,
-    schema_differences,
-    stored_hashes,
-)
+from domain.use_cases.verify import Verification, confirmed, schema_differences, stored_hashes
 
 
 @dataclass

@@ -5,7 +5,7 @@ the beginning; what differs then is read again, and only counts if it is nothing
 between the applied and the recorded position of that moment.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,21 +14,21 @@ from uuid import UUID, uuid4
 from domain.model.aggregate import Context
 from domain.model.errors import NotFound
 from domain.model.generation import Generation
-from domain.model.points import Digest, id_of
+from domain.model.points import id_of
 from domain.model.schema import CollectionSchema
 from domain.model.verification import VerificationLog
 from domain.ports import GenerationStatus, Ledger, VectorStore
-from domain.use_cases.concurrently import side_by_side
+from domain.use_cases.merge import (
+    PAGE,
+    Difference,
+    Side,
+    merge,
+    recorded_points,
+    stored_points,
+)
 from domain.use_cases.tools import Tools, live_generation, save_first
 
 EXAMPLES = 20
-PAGE = 2000
-
-Page = tuple[list[bytes], list[bytes]]
-"""Keys in ascending order, and the hash of each point."""
-
-Difference = tuple[str, bytes]
-"""Missing, extra or changed, and the key of the point."""
 
 
 @dataclass
@@ -288,104 +288,9 @@ async def differences(
         found: names the collection, and gets the counts and digests of both sides at the end.
         at: version of the generation's stream; None for what it is now.
     """
-    stored = _Side(_stored(store, found.physical))
-    recorded = _Side(recorded_points(ledger, generation, at))
-    async for difference in _merge(stored, recorded):
+    stored = Side(stored_points(store, found.physical))
+    recorded = Side(recorded_points(ledger, generation, at))
+    async for difference in merge(stored, recorded):
         yield difference
     found.points, found.digest = stored.digest.points, stored.digest.hexdigest()
     found.recorded, found.recorded_digest = recorded.digest.points, recorded.digest.hexdigest()
-
-
-class _Side:
-    """One of the two sides: the page at hand, from the first point that is not compared yet.
-
-    Attributes:
-        keys: of the points at hand, none at the end.
-        hashes: theirs.
-        digest: of all points that were at hand.
-    """
-
-    def __init__(self, pages: AsyncIterator[Page]) -> None:
-        self._pages = pages
-        self._ended = False
-        self.keys: list[bytes] = []
-        self.hashes: list[bytes] = []
-        self.digest = Digest()
-
-    async def refill(self) -> None:
-        """Have points at hand, unless this is the end."""
-        while not self.keys and not self._ended:
-            try:
-                self.keys, self.hashes = await anext(self._pages)
-            except StopAsyncIteration:
-                self._ended = True
-            else:
-                self.digest.extend(self.keys, self.hashes)
-
-    def drop(self, count: int) -> None:
-        """Go on behind so many points."""
-        self.keys, self.hashes = self.keys[count:], self.hashes[count:]
-
-
-async def _merge(stored: _Side, recorded: _Side) -> AsyncGenerator[Difference, None]:
-    """Compare both sides in key order; what is equal is compared a page at a time."""
-    while True:
-        await side_by_side(stored.refill(), recorded.refill())
-        count = min(len(stored.keys), len(recorded.keys))
-        if not count:
-            break
-        if (
-            stored.keys[:count] == recorded.keys[:count]
-            and stored.hashes[:count] == recorded.hashes[:count]
-        ):
-            stored.drop(count)
-            recorded.drop(count)
-        else:
-            for difference in _compare(stored, recorded):
-                yield difference
-    for side, kind in ((stored, "extra"), (recorded, "missing")):
-        while side.keys:
-            for key in side.keys:
-                yield kind, key
-            side.drop(len(side.keys))
-            await side.refill()
-
-
-def _compare(stored: _Side, recorded: _Side) -> list[Difference]:
-    """Compare point by point until one side has none at hand."""
-    found: list[Difference] = []
-    there, ours = 0, 0
-    while there < len(stored.keys) and ours < len(recorded.keys):
-        key, expected = stored.keys[there], recorded.keys[ours]
-        if expected < key:
-            found.append(("missing", expected))
-            ours += 1
-        elif key < expected:
-            found.append(("extra", key))
-            there += 1
-        else:
-            if stored.hashes[there] != recorded.hashes[ours]:
-                found.append(("changed", key))
-            there, ours = there + 1, ours + 1
-    stored.drop(there)
-    recorded.drop(ours)
-    return found
-
-
-async def _stored(store: VectorStore, physical: str) -> AsyncIterator[Page]:
-    if physical in await store.collections():
-        async for page in store.scan(physical, page=PAGE):
-            yield page.keys, page.hashes()
-
-
-async def recorded_points(
-    ledger: Ledger, generation: UUID, at: int | None = None
-) -> AsyncIterator[Page]:
-    """What the ledger says the points of a generation are, now or at a version."""
-    after = b""
-    while True:
-        heads = await ledger.heads(generation, after=after, limit=PAGE, at=at)
-        yield heads.keys, heads.hashes
-        if len(heads) < PAGE:
-            return
-        after = heads.keys[-1]

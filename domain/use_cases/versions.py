@@ -16,8 +16,8 @@ from domain.model.recorded import Recorded
 from domain.model.spec import nearest
 from domain.model.version import Occasion, Version
 from domain.ports import GenerationStatus, Ledger, Views
+from domain.use_cases.merge import recorded_points
 from domain.use_cases.tools import Tools, save_first
-from domain.use_cases.verify import recorded_points
 
 PAGE = 5000
 

@@ -222,5 +222,17 @@ async def test_what_was_changed_behind_the_ledgers_back_is_found_and_repaired(
     assert await application.points(name) == points
     again = await up.run(*repair)
     assert (again.status, "nothing to repair" in again.out) == (0, True)
+    [version] = (await up.run("version", "list", name, "--json")).documents
+    position = str(version["position"])
+    same = await up.run("version", "diff", name, position, "--exit-code", "--json")
+    assert same.status == 0, same.err
+    assert same.document["points"] == [len(points)] * 2
+    created = await up.run("log", "events", "--topic", "generation.created", "--json")
+    [empty] = [e["position"] for e in created.documents if e["state"]["physical"] == physical]
+    for option, line in (("--ids", f"added {one.id}"), ("--show", '  + {"n":')):
+        listed = await up.run("version", "diff", name, str(empty), position, option, "--exit-code")
+        assert listed.status == 1, listed.err
+        assert line in listed.out
+        assert f"0 before, {len(points):,} after" in listed.out
     events = await up.run("log", "events", "--topic", "generation.repair", "--json")
     assert [event["context"]["reason"] for event in events.documents] == ["OPS-9"]

@@ -26,7 +26,7 @@ from domain.model.generation import Application, Generation
 from domain.model.migration import State
 from domain.model.recorded import Cursor
 from domain.model.timeline import Halt, Timeline
-from domain.use_cases import apply_changes, put_right, recover, verify
+from domain.use_cases import apply_changes, merge, put_right, recover
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.recover import Ports, Recovery
 from domain.use_cases.relay import CURSOR, relay
@@ -48,7 +48,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "LEASE_SECONDS", 0.4)
         monkeypatch.setattr(module, "CALL_DEADLINE", 0.2)
         monkeypatch.setattr(module, "ACQUIRE_SECONDS", 0.05)
-    monkeypatch.setattr(verify, "PAGE", 7)
+    monkeypatch.setattr(merge, "PAGE", 7)
     monkeypatch.setattr(put_right, "POINTS_AT_ONCE", 5)
 
 

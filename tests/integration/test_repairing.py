@@ -11,9 +11,11 @@ import pytest
 from domain.model.bodies import encode_body
 from domain.model.errors import Conflict, ObjectMissing, Rejected
 from domain.model.generation import Generation
+from domain.model.migration import State
 from domain.model.points import PointBatch, encode_payload, id_of, key_of
 from domain.model.recorded import Answer, ChangeSetDraft
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
+from domain.use_cases import merge
 from domain.use_cases import repair as repairing
 from domain.use_cases import verify as verifying
 from domain.use_cases.repair import Repair, repair
@@ -29,8 +31,8 @@ PAGE = 7
 @pytest.fixture(autouse=True)
 def tiny_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every repair crosses many pages."""
-    monkeypatch.setattr(verifying, "PAGE", PAGE)
-    monkeypatch.setattr(repairing, "PAGE", PAGE)
+    for module in (merge, verifying, repairing):
+        monkeypatch.setattr(module, "PAGE", PAGE)
 
 
 class Filled:
@@ -323,3 +325,33 @@ async def test_a_generation_that_is_gone_is_not_repaired(world: World) -> None:
         await world.applied(one.generation)
     with pytest.raises(Rejected, match="dropped or released"):
         await repair(world.tools, status, MARA)
+
+
+async def test_a_source_is_repaired_in_the_middle_of_a_migration(world: World) -> None:
+    await world.fill()
+    picture = await world.digest(world.docs)
+
+    async def refuse(*_args: Any) -> None:
+        raise Rejected("not now")
+
+    paused = await world.run(
+        await world.plan(after="drop", on_failure="pause"),
+        world.with_store(Wrapped(world.store, point_alias=refuse)),
+    )
+    assert paused.state is State.FAILED
+    await world.store.delete(world.docs, (await world.points(world.docs)).keys[:5])
+    status = await world.looked_after(world.docs)
+    assert (await repair(world.tools, status, MARA)).points == 5
+    async with world.applier():
+        await world.applied(status.generation)
+    assert await world.digest(world.docs) == picture
+    for halted in await world.tools.applications.generations():
+        if halted.halted_at is not None:
+            await world.tools.applications.retry(halted.generation, MARA)
+
+    done = await world.run(paused)
+
+    assert done.state is State.COMPLETED, done.error
+    back = await world.roll_back(done)
+    assert back.state is State.ROLLED_BACK
+    assert await world.digest(world.docs) == picture

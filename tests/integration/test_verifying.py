@@ -16,6 +16,7 @@ from domain.model.points import PointBatch, encode_payload, id_of, key_of
 from domain.model.recorded import Heads, Recorded
 from domain.model.schema import CollectionSchema
 from domain.model.verification import VerificationLog
+from domain.use_cases import merge
 from domain.use_cases import verify as verifying
 from domain.use_cases import verify_regularly as regularly
 from domain.use_cases.tools import update
@@ -32,7 +33,8 @@ PAGE = 7
 @pytest.fixture(autouse=True)
 def tiny_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every comparison crosses many pages on both sides."""
-    monkeypatch.setattr(verifying, "PAGE", PAGE)
+    for module in (merge, verifying):
+        monkeypatch.setattr(module, "PAGE", PAGE)
 
 
 async def filled(world: World, name: str = "direct") -> tuple[str, PointBatch]:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.model.points import Digest, id_of, key_of
-from domain.use_cases.verify import EXAMPLES, Page, Verification, _merge, _Side
+from domain.use_cases.merge import Page, Side, merge
+from domain.use_cases.verify import EXAMPLES, Verification
 
 KEYS = st.integers(0, 30)
 POINTS = st.dictionaries(KEYS, st.sampled_from([b"a" * 16, b"b" * 16]))
@@ -29,8 +30,8 @@ def digest(points: dict[int, bytes]) -> str:
     return found.hexdigest()
 
 
-async def note_all(there: _Side, ours: _Side, found: Verification) -> None:
-    async for kind, key in _merge(there, ours):
+async def note_all(there: Side, ours: Side, found: Verification) -> None:
+    async for kind, key in merge(there, ours):
         found.note(kind, key)
 
 
@@ -42,7 +43,7 @@ def test_what_differs_is_found(
 ) -> None:
     stored = {key: hash_ for key, hash_ in recorded.items() if key not in gone} | others
     found = Verification("c")
-    there, ours = _Side(pages(stored, size)), _Side(pages(recorded, other))
+    there, ours = Side(pages(stored, size)), Side(pages(recorded, other))
     asyncio.run(note_all(there, ours, found))
     missing = sorted(recorded.keys() - stored.keys())
     extra = sorted(stored.keys() - recorded.keys())
