@@ -12,9 +12,11 @@ from adapters.cli.command import FAILED, Cli, ExitCode, Name, Reason, Store, Yes
 from adapters.cli.following import describe, follow, observe
 from adapters.cli.specs import read_spec
 from adapters.cli.tables import pairs, rows, show_plan
+from adapters.files.parquet import SUFFIX, ParquetFile
 from domain.model.errors import NotFound, Rejected
 from domain.model.migration import Migration, State
 from domain.model.recipes import recipe_for
+from domain.use_cases.export_version import export_version
 from domain.use_cases.plan_migration import Planned, migration_named, plan_migration
 from domain.use_cases.progress import progress
 from domain.use_cases.steer_migration import (
@@ -23,6 +25,8 @@ from domain.use_cases.steer_migration import (
     roll_back_migration,
     start_migration,
 )
+from domain.use_cases.tools import recorded_schema
+from domain.use_cases.versions import find_version
 
 Spec = Annotated[Path, typer.Argument(help="Spec file, YAML or JSON.")]
 Target = Annotated[str, typer.Argument(metavar="ID|SPEC", help="Migration id, or a spec file.")]
@@ -239,7 +243,10 @@ async def rebuild(
     name: Name,
     *,
     at: Annotated[str, typer.Option(metavar="VERSION", help="Label, position, or ISO 8601 time.")],
-    into: Annotated[str, typer.Option(metavar="NAME", help="Name of the new collection.")],
+    into: Annotated[
+        str,
+        typer.Option(metavar="NAME|FILE", help="Name of the new collection, or a .parquet file."),
+    ],
     store: Store = DEFAULT,
     to_store: Annotated[
         str, typer.Option(help="Vector store connection of the new collection; the same if empty.")
@@ -247,7 +254,12 @@ async def rebuild(
     yes: Yes = False,
     reason: Reason = "",
 ) -> int:
-    """Make a collection as another one was; the same as the recipe rebuild-version."""
+    """Make a collection as another one was; the same as the recipe rebuild-version.
+
+    Into a file it writes the points with their vectors, and changes nothing.
+    """
+    if into.endswith(SUFFIX):
+        return await _rebuild_file(cli, name, at, Path(into), store)
     if not reason:
         raise Rejected("rebuilding needs --reason, which is recorded")
     spec = {
@@ -261,6 +273,25 @@ async def rebuild(
     async with open_service(cli.settings) as service:
         planned = await plan_migration(service.tools, spec, cli.context(reason))
         return await _run(cli, service, planned.migration, yes=yes, reason=reason)
+
+
+async def _rebuild_file(cli: Cli, name: str, at: str, path: Path, store: str) -> int:
+    async with open_service(cli.settings) as service:
+        place = await find_version(service.tools, store, name, at)
+        schema = await recorded_schema(service.ledger, place.status.generation)
+        async with ParquetFile(path, schema) as file:
+            digest = await export_version(service.tools, service.views, place, file.write)
+            document = {
+                "collection": place.status.collection,
+                "store": place.status.store,
+                "physical": place.status.physical,
+                "position": place.position,
+                "points": digest.points,
+                "digest": digest.hexdigest(),
+            }
+            file.describe({**document, "schema": schema.to_json()})
+    _say(cli, {**document, "file": str(path)})
+    return 0
 
 
 async def cancel(cli: Cli, migration: Id, *, yes: Yes = False, reason: Reason = "") -> int:

@@ -5,12 +5,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.model.generation import Generation
 from domain.model.points import PointBatch, decode_payload, id_of
 from domain.model.schema import CollectionSchema
 from domain.use_cases.bodies import BodyCache
 from domain.use_cases.merge import PAGE, Side, merge, recorded_points
-from domain.use_cases.tools import Tools
+from domain.use_cases.tools import Tools, recorded_schema
 from domain.use_cases.versions import Place
 
 KINDS = {"missing": "removed", "extra": "added", "changed": "changed"}
@@ -57,7 +56,10 @@ async def diff_versions(
         other: the version that it became.
         diff: gets the counts, and at the end the digests.
     """
-    diff.schema = _schema_differences(await _schema(tools, one), await _schema(tools, other))
+    diff.schema = _schema_differences(
+        await recorded_schema(tools.ledger, one.status.generation),
+        await recorded_schema(tools.ledger, other.status.generation),
+    )
     before = Side(recorded_points(tools.ledger, one.status.generation, one.through))
     after = Side(recorded_points(tools.ledger, other.status.generation, other.through))
     different = merge(after, before)
@@ -68,13 +70,6 @@ async def diff_versions(
             yield kind, key
     diff.points = before.digest.points, after.digest.points
     diff.digests = before.digest.hexdigest(), after.digest.hexdigest()
-
-
-async def _schema(tools: Tools, place: Place) -> CollectionSchema:
-    (created,) = await tools.ledger.events(place.status.generation, through=1)
-    if not isinstance(created.event, Generation.Created):
-        raise TypeError(created.topic)
-    return CollectionSchema.from_json(created.event.schema)
 
 
 def _schema_differences(one: CollectionSchema, other: CollectionSchema) -> list[str]:

@@ -6,8 +6,9 @@ from uuid import UUID
 
 from domain.model.aggregate import Context, LedgerAggregate, pending_events
 from domain.model.errors import KeyReused, NotFound, VersionConflict
-from domain.model.generation import Application
+from domain.model.generation import Application, Generation
 from domain.model.recorded import Answer, Command
+from domain.model.schema import CollectionSchema
 from domain.ports import A, Applications, FlowRanges, GenerationStatus, Ledger, Objects, Stores
 
 CONFLICT_ATTEMPTS = 20
@@ -83,6 +84,18 @@ async def live_generation(
     """The generation that looks after a physical collection now, or None."""
     known = await applications.generations(store=store, physical=physical)
     return known[-1] if known and not known[-1].gone else None
+
+
+async def recorded_schema(ledger: Ledger, generation: UUID) -> CollectionSchema:
+    """The schema that a generation was created with.
+
+    Raises:
+        NotFound: there is no such generation.
+    """
+    for created in await ledger.events(generation, through=1):
+        if isinstance(created.event, Generation.Created):
+            return CollectionSchema.from_json(created.event.schema)
+    raise NotFound(f"there is no generation {generation}")
 
 
 async def given_up(ledger: Ledger, generation: UUID) -> bool:

@@ -13,9 +13,7 @@ from uuid import UUID, uuid4
 
 from domain.model.aggregate import Context
 from domain.model.errors import NotFound
-from domain.model.generation import Generation
 from domain.model.points import id_of
-from domain.model.schema import CollectionSchema
 from domain.model.verification import VerificationLog
 from domain.ports import GenerationStatus, Ledger, VectorStore
 from domain.use_cases.merge import (
@@ -26,7 +24,7 @@ from domain.use_cases.merge import (
     recorded_points,
     stored_points,
 )
-from domain.use_cases.tools import Tools, live_generation, save_first
+from domain.use_cases.tools import Tools, live_generation, recorded_schema, save_first
 
 EXAMPLES = 20
 
@@ -192,13 +190,10 @@ class SchemaDifferences:
 
 async def schema_differences(tools: Tools, status: GenerationStatus) -> SchemaDifferences:
     """How the schema of a collection differs from the one that its generation was created with."""
-    (created,) = await tools.ledger.events(status.generation, through=1)
     description = await tools.stores.store(status.store).describe(status.physical)
     if description is None:
         return SchemaDifferences(lacking=(f"the store has no collection {status.physical!r}",))
-    if not isinstance(created.event, Generation.Created):
-        raise TypeError(created.topic)
-    recorded = CollectionSchema.from_json(created.event.schema)
+    recorded = await recorded_schema(tools.ledger, status.generation)
     missing = recorded.missing_indexes(description.schema.indexes)
     return SchemaDifferences(
         vectors=description.schema.differences(recorded),

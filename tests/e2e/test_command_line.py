@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 from uuid import uuid4
 
+import pyarrow.parquet as pq
 import pytest
 import pytest_asyncio
 from qdrant_client.models import PointStruct
@@ -167,6 +168,12 @@ async def test_a_version_is_labelled_and_rebuilt_after_its_store_lost_it(
     gone = await up.run("verify", name, "--at", "after the split")
     assert gone.status == 1
     assert f"the store has no collection '{name}__g1', {len(points)} missing" in gone.err + gone.out
+    file = up.folder / "then.parquet"
+    into_file = ("rebuild", name, "--at", "after the split", "--into", str(file), "--json")
+    written = await up.run(*into_file)
+    assert (written.status, written.document["digest"]) == (0, version["digest"])
+    assert pq.read_metadata(file).num_rows == len(points)
+    assert (await up.run(*into_file)).status == 2
     rebuild = ("rebuild", name, "--at", "after the split", "--into", f"{name}_then")
     unasked = await up.run(*rebuild, "--reason", "audit")
     assert unasked.status == 2

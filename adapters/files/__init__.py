@@ -1,0 +1,1 @@
+"""Points in files that people keep and other programs read."""
