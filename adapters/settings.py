@@ -52,7 +52,7 @@ KNOWN = {
 """Every setting and what it is; environment variables are `MIGRATION_LEDGER_` and the name."""
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DURATION = re.compile(r"(?P<number>\d{1,6})\s*(?P<unit>[smhd])")
+_DURATION = re.compile(r"(?P<number>\d{1,11})\s*(?P<unit>[smhd])")
 
 SECRETS = (
     *("database_url", "database_password"),

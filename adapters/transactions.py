@@ -18,16 +18,6 @@ LOST = (
 )
 """The connection is gone."""
 
-BUSY = (
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    # A lock, or a database that lets nobody in while it is being replaced.
-    asyncpg.ObjectNotInPrerequisiteStateError,
-    OSError,
-)
-"""The server could not do it now; the same may go well later."""
-
 
 @asynccontextmanager
 async def transaction(connection: Any) -> AsyncIterator[None]:

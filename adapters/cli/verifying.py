@@ -12,7 +12,13 @@ from adapters.cli.following import PATIENCE_SECONDS, POLL_SECONDS, require_worke
 from domain.model.errors import Conflict, Rejected
 from domain.ports import GenerationStatus
 from domain.use_cases.repair import repair as repair_collection
-from domain.use_cases.verify import Verification, compare, looked_after, verify_and_record
+from domain.use_cases.verify import (
+    Verification,
+    compare,
+    looked_after,
+    refuse_unready,
+    verify_and_record,
+)
 from domain.use_cases.versions import find_version
 
 
@@ -36,7 +42,7 @@ async def verify(
             place = await find_version(service.tools, store, name, at)
             found = await compare(service.tools, place.status, place.through)
         else:
-            status = await _looked_after(service, store, name)
+            status = await _ready(service, store, name)
             if record:
                 found = await verify_and_record(service.tools, status, cli.context(reason))
             else:
@@ -69,21 +75,26 @@ async def repair(
         raise Rejected("a repair needs --reason, which is recorded")
     context = cli.context(reason)
     async with open_service(cli.settings) as service:
-        status = await _looked_after(service, store, name)
+        status = await _ready(service, store, name)
         before = await verify_and_record(service.tools, status, context)
         if before.equal:
             _end(cli, before, {"nothing_to_do": True})
             return 0
         if not cli.json:
             cli.console.print(str(before), markup=False, soft_wrap=True)
-        extra = "stay" if keep_extra else "are deleted"
-        question = f"Put it right? The {before.extra} extra points {extra}." * bool(before.extra)
-        cli.confirm(question or "Put it right?", yes=yes)
+        cli.confirm(_question(before, keep_extra=keep_extra), yes=yes)
         done = await repair_collection(service.tools, status, context, keep_extra=keep_extra)
         await _applied(service, status, done.through)
         after = await verify_and_record(service.tools, status, context)
     _end(cli, after, {**vars(done), "nothing_to_do": False})
-    return 0 if after.equal else FAILED
+    left = after.missing or after.changed or after.schema or after.extra > done.kept
+    return FAILED if left else 0
+
+
+def _question(found: Verification, *, keep_extra: bool) -> str:
+    if found.extra and not keep_extra:
+        return "Put it right? Extra points are deleted if the ledger made the collection."
+    return "Put it right?"
 
 
 def _end(cli: Cli, found: Verification, done: dict[str, Any]) -> None:
@@ -91,23 +102,25 @@ def _end(cli: Cli, found: Verification, done: dict[str, Any]) -> None:
         cli.emit({**found.to_json(), "repair": done})
         return
     if done["nothing_to_do"]:
-        cli.console.print("nothing to repair: ", end="")
+        _say(cli, "nothing to repair")
     else:
-        cli.console.print(f"put right: {done['points']} points", end="")
-        for sentence in done["schema"]:
-            cli.console.print(f"; {sentence}", end="", markup=False)
-        cli.console.print()
-    if done.get("lacking"):
-        cli.console.print(
-            f"[red]{done['lacking']} points cannot be written:[/red] ", done["cause"], end="\n"
-        )
+        _say(cli, "; ".join([f"repaired: {done['points']} points", *done["schema"]]))
+        if done["kept"]:
+            _say(cli, f"{done['kept']} extra points stay")
+        if done["lacking"]:
+            _say(cli, f"{done['lacking']} points cannot be written: {done['cause']}")
     _show(cli, found)
 
 
-async def _looked_after(service: Service, store: str, name: str) -> GenerationStatus:
-    return await looked_after(
-        service.tools, store, await physical_name(service.stores, store, name)
-    )
+def _say(cli: Cli, text: str) -> None:
+    cli.console.print(text, markup=False, soft_wrap=True)
+
+
+async def _ready(service: Service, store: str, name: str) -> GenerationStatus:
+    physical = await physical_name(service.stores, store, name)
+    status = await looked_after(service.tools, store, physical)
+    await refuse_unready(service.tools, status)
+    return status
 
 
 async def _applied(service: Service, status: GenerationStatus, through: int) -> None:
@@ -133,6 +146,6 @@ async def _applied(service: Service, status: GenerationStatus, through: int) -> 
         quiet = 0.0 if now.applied > applied else quiet + POLL_SECONDS
         applied = now.applied
         if quiet > PATIENCE_SECONDS:
-            await require_workers(service, {"relay", "applier"}, "The repair")
+            await require_workers(service, {"applier"}, "The repair")
             quiet = 0.0
         await asyncio.sleep(POLL_SECONDS)

@@ -47,7 +47,9 @@ async def show(name: str, service: OpenedService, store: StoreName = DEFAULT) ->
     return await read_collection(service, store, name)
 
 
-@router.get("/{name}/verify", summary="Verify a collection", responses=described(404, 422, 503))
+@router.get(
+    "/{name}/verify", summary="Verify a collection", responses=described(404, 409, 422, 503)
+)
 async def verify(
     name: str, service: OpenedService, store: StoreName = DEFAULT
 ) -> VerificationDocument:

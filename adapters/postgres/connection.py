@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from adapters.transactions import BUSY, LOST, transaction
+from adapters.transactions import LOST, transaction
 from domain.model.errors import DiskFull, Halted, LedgerError, Rejected, Unavailable
 
 SCHEMA = "migration_ledger"
@@ -39,6 +39,14 @@ _SETTINGS = {
 }
 _RECOVERING = {"migration_ledger.recovering": "on"}
 
+_BUSY = (
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    # A lock, or a database that lets nobody in while it is being replaced.
+    asyncpg.ObjectNotInPrerequisiteStateError,
+    OSError,
+)
 _NO_SCHEMA = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedFunctionError,
@@ -74,7 +82,7 @@ def translated(where: str) -> Iterator[None]:
         raise Unavailable(f"PostgreSQL at {where} did not let us in: {_said(error)}") from error
     except asyncpg.DiskFullError as error:
         raise DiskFull(f"PostgreSQL at {where}", _said(error)) from error
-    except BUSY as error:
+    except _BUSY as error:
         reason = _said(error) or "no answer in time"
         raise Unavailable(f"PostgreSQL at {where}: {reason}") from error
     except _NO_SCHEMA as error:

@@ -10,9 +10,17 @@ from urllib.parse import urlsplit
 import asyncpg
 import orjson
 
-from adapters.transactions import BUSY, LOST, transaction
+from adapters.transactions import LOST, transaction
 from domain.model.errors import LedgerError, NotFound, Rejected, Unavailable
 from domain.model.recipes.recipe import SourceRow
+
+# The server could not do it now, for a reason that passes.
+_BUSY = (
+    asyncpg.CannotConnectNowError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.TransactionRollbackError,
+)
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 60.0
@@ -142,7 +150,7 @@ class PostgresSourceTable:
             raise
         except LedgerError:
             raise
-        except (OSError, asyncpg.InterfaceError, *LOST, *BUSY) as error:
+        except (OSError, asyncpg.InterfaceError, *LOST, *_BUSY) as error:
             connection.terminate()
             raise Unavailable(f"database {self._where} went away: {error}") from error
         except asyncpg.PostgresError as error:

@@ -188,6 +188,10 @@ class Generation(LedgerAggregate):
             raise Rejected(f"collection {self.physical} was dropped or released already")
 
 
+REPAIRS = (Generation.RepairRecorded, Generation.SchemaRestored)
+"""Events that change a store and nothing in the ledger: they make no version of their own."""
+
+
 class Application(LedgerAggregate):
     """What an applier reports of one generation: receipts, dead letters and what became of them."""
 

@@ -1,5 +1,6 @@
 """What differs between two versions of a collection, by the ledger alone."""
 
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -97,9 +98,13 @@ class Contents:
         """
         wanted = sorted(keys)
         heads = await self._tools.ledger.heads_of(place.status.generation, wanted, at=place.through)
-        found: dict[bytes, PointBatch] = {}
+        rows: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
         for key, address, row in zip(heads.keys, heads.objects, heads.rows, strict=True):
-            found[key] = (await self._bodies.get(address)).take([row])
+            rows[address].append((key, row))
+        found: dict[bytes, PointBatch] = {}
+        for address, wanted_rows in rows.items():
+            body = await self._bodies.get(address)
+            found |= {key: body.take([row]) for key, row in wanted_rows}
         return found
 
 

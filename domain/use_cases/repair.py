@@ -18,7 +18,13 @@ from domain.ports import GenerationStatus
 from domain.use_cases.bodies import BodyCache
 from domain.use_cases.merge import PAGE, Difference
 from domain.use_cases.tools import Tools, update
-from domain.use_cases.verify import Verification, confirmed, schema_differences, stored_hashes
+from domain.use_cases.verify import (
+    Verification,
+    confirmed,
+    refuse_unready,
+    schema_differences,
+    stored_hashes,
+)
 
 
 @dataclass
@@ -26,7 +32,7 @@ class Repair:
     """What was recorded to put a collection right.
 
     Attributes:
-        points: that are written or deleted again.
+        points: that were recorded to be written or deleted.
         kept: points that the ledger does not have, left where they are.
         lacking: points that cannot be written, because their bodies are gone.
         cause: which bodies; empty if none.
@@ -50,14 +56,18 @@ async def repair(
     Memory stays at a few pages. It may be stopped anywhere: what was recorded is applied, and the
     next repair finds the rest.
 
+    Points that the ledger does not have are only deleted from a collection that it made. In one
+    that was there before they may belong to others.
+
     Args:
         tools: the ports.
         status: of the generation.
         context: who asks for it, and why.
-        keep_extra: leave points that the ledger does not have.
+        keep_extra: leave such points also where they could be deleted.
 
     Raises:
-        Conflict: the collection halts at a dead letter, or has other vectors than recorded.
+        Conflict: the collection halts at a dead letter, has other vectors than recorded, or is not
+            ready, see `refuse_unready`.
         NotFound: it was dropped or released meanwhile.
     """
     if status.halted_at is not None:
@@ -65,6 +75,9 @@ async def repair(
             f"collection {status.physical!r} halts at change {status.halted_at}, and a repair "
             "would wait behind it; see `dead-letter list`, then retry or skip it"
         )
+    await refuse_unready(tools, status)
+    (created,) = await tools.ledger.events(status.generation, through=1)
+    keep_extra = keep_extra or vars(created.event)["origin"] != "created"
     done = Repair(schema=await _restore_schema(tools, status, context))
     run = _Run(tools, status, context, done, keep_extra=keep_extra)
     found = confirmed(tools, status, Verification(status.physical, status.applied))

@@ -12,8 +12,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from domain.model.aggregate import Context
-from domain.model.errors import NotFound
+from domain.model.errors import Conflict, NotFound
+from domain.model.migration import Migration
+from domain.model.plan import StepKind
 from domain.model.points import id_of
+from domain.model.recorded import Recorded
 from domain.model.verification import VerificationLog
 from domain.ports import GenerationStatus, Ledger, VectorStore
 from domain.use_cases.merge import (
@@ -24,7 +27,7 @@ from domain.use_cases.merge import (
     recorded_points,
     stored_points,
 )
-from domain.use_cases.tools import Tools, live_generation, recorded_schema, save_first
+from domain.use_cases.tools import Tools, given_up, live_generation, recorded_schema, save_first
 
 EXAMPLES = 20
 
@@ -108,13 +111,16 @@ async def verify_and_record(
         NotFound: it was dropped or released meanwhile.
         Halted: work is halted, and nothing can be recorded.
     """
-    found = await compare(tools, status)
     generation = str(status.generation)
-    place = {"through": found.through, "position": found.position}
     stream = VerificationLog.create_id(generation)
     while True:
+        head = await tools.ledger.head()
+        found = await compare(tools, status)
+        place = {"through": found.through, "position": found.position}
         log = await tools.ledger.load(VerificationLog, stream)
         log = log or VerificationLog(generation, status.store, status.physical)
+        if await _verified_since(tools.ledger, stream, head.position):
+            continue  # what this one saw may be older than what the other one said
         if found.equal:
             log.held(**place, points=found.points, digest=found.digest)
         else:
@@ -125,6 +131,42 @@ async def verify_and_record(
             log.drift_found(**place, **counts, differences=found.schema)
         if await save_first(tools.ledger, log, f"verification/{uuid4()}", context):
             return found
+
+
+async def _verified_since(ledger: Ledger, stream: UUID, position: int) -> bool:
+    last = await ledger.event_at(stream, (await ledger.head()).position)
+    return last is not None and last.position > position
+
+
+async def refuse_unready(tools: Tools, status: GenerationStatus) -> None:
+    """Refuse a collection of which the ledger cannot say yet what it should be.
+
+    Raises:
+        Conflict: nothing of it is applied, it is being adopted, or it was given up.
+    """
+    if not status.applied:
+        raise Conflict(f"nothing of collection {status.physical!r} is applied yet")
+    if await given_up(tools.ledger, status.generation):
+        raise Conflict(
+            f"the first change of collection {status.physical!r} was skipped, so that what is "
+            "there is not the ledger's"
+        )
+    (created,) = await tools.ledger.events(status.generation, through=1)
+    if vars(created.event)["origin"] == "adopted" and not await _adopted(tools.ledger, created):
+        raise Conflict(
+            f"collection {status.physical!r} is being adopted; see `migration show "
+            f"{created.context.correlation_id}`"
+        )
+
+
+async def _adopted(ledger: Ledger, created: Recorded) -> bool:
+    """Whether the migration that adopted a collection has captured all its points."""
+    asked = created.context.correlation_id
+    migration = await ledger.load(Migration, UUID(asked)) if asked else None
+    if migration is None:
+        return True
+    steps = (step for step in migration.plan.steps if step.kind is StepKind.ADOPT)
+    return all(step.id in migration.results for step in steps)
 
 
 async def looked_after(tools: Tools, store: str, physical: str) -> GenerationStatus:
@@ -151,6 +193,8 @@ async def compare(tools: Tools, status: GenerationStatus, at: int | None = None)
         at: version of the generation's stream that it should be, whatever is applied; None for
             what appliers have made of it.
     """
+    if at is None:
+        status = await _still_there(tools, status)
     through = status.applied if at is None else at
     found = Verification(status.physical, through)
     if through:
@@ -158,6 +202,8 @@ async def compare(tools: Tools, status: GenerationStatus, at: int | None = None)
         found.position = last.position
         found.schema = list((await schema_differences(tools, status)).sentences)
     if at is None:
+        if found.schema:
+            await _still_there(tools, status)
         different = confirmed(tools, status, found)
     else:
         store = tools.stores.store(status.store)

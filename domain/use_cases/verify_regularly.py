@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from domain.model.aggregate import Actor, Context
-from domain.model.errors import LedgerError
+from domain.model.errors import Halted, LedgerError
 from domain.model.verification import VerificationLog
 from domain.ports import GenerationStatus, Leaders
-from domain.use_cases.tools import Tools, given_up
-from domain.use_cases.verify import verify_and_record
+from domain.use_cases.concurrently import told_to
+from domain.use_cases.tools import Tools
+from domain.use_cases.verify import refuse_unready, verify_and_record
 
 logger = logging.getLogger("migration_ledger.verifier")
 
@@ -26,43 +26,54 @@ async def verify_regularly(
 
     One process does it at a time. What cannot be verified now (a store is away) is tried again.
     """
-    while not stop.is_set():
+    working = asyncio.create_task(_verify_on(tools, leaders, holder, every))
+    try:
+        await told_to(stop, working)
+    finally:  # nothing is half done: only the end of a verification is recorded
+        working.cancel()
+        await asyncio.wait({working})
+
+
+async def _verify_on(tools: Tools, leaders: Leaders, holder: str, every: timedelta) -> None:
+    while True:
         try:
             async with leaders.lead("verifier", holder):
-                while not stop.is_set():
-                    await _until(stop, await _round(tools, every))
+                while True:
+                    await asyncio.sleep(await _round(tools, every))
         except LedgerError as error:
             logger.warning("verifier_waits", extra={"error": str(error)})
-            await _until(stop, RETRY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 async def _round(tools: Tools, every: timedelta) -> float:
     """Verify what is due; returns in how many seconds the next one may be."""
-    wait = LONGEST_WAIT
+    wait = min(LONGEST_WAIT, every.total_seconds())
     for status in await tools.applications.generations():
-        if status.gone or not status.applied or await given_up(tools.ledger, status.generation):
+        if status.gone or not status.applied:
             continue
         due = await _due(tools, status, every)
         if due > 0:
             wait = min(wait, due)
             continue
-        found = await verify_and_record(tools, status, Context(VERIFIER))
+        try:
+            await refuse_unready(tools, status)
+            found = await verify_and_record(tools, status, Context(VERIFIER))
+        except Halted:
+            raise
+        except LedgerError as error:  # the others can be verified nevertheless
+            place = {"collection": status.physical, "store": status.store}
+            logger.info("not_verified", extra={**place, "error": str(error)})
+            continue
         if not found.equal:
             logger.warning("drift_found", extra={"collection": status.physical, "what": str(found)})
-        wait = min(wait, every.total_seconds())
     return wait
 
 
 async def _due(tools: Tools, status: GenerationStatus, every: timedelta) -> float:
     """In how many seconds a generation is due; it is if this is not positive."""
     stream = VerificationLog.create_id(str(status.generation))
-    log = await tools.ledger.load(VerificationLog, stream)
-    if log is None:
+    head = await tools.ledger.head()
+    last = await tools.ledger.event_at(stream, head.position)
+    if last is None:
         return 0.0
-    return (log.modified_on + every - datetime.now(UTC)).total_seconds()
-
-
-async def _until(stop: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()
+    return (last.recorded_at + every - datetime.now(UTC)).total_seconds()

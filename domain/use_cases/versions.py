@@ -8,7 +8,7 @@ from uuid import UUID
 
 from domain.model.aggregate import Context
 from domain.model.errors import Conflict, NotFound, Rejected
-from domain.model.generation import Generation
+from domain.model.generation import REPAIRS, Generation
 from domain.model.migration import Migration
 from domain.model.plan import StepKind
 from domain.model.points import Digest
@@ -20,6 +20,7 @@ from domain.use_cases.merge import recorded_points
 from domain.use_cases.tools import Tools, save_first
 
 PAGE = 5000
+EVENTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,18 @@ def _named(migration: Migration, kind: StepKind) -> Iterable[tuple[str, str]]:
 
 async def _last(ledger: Ledger, status: GenerationStatus) -> Place:
     """The last version of a generation; of one that is gone, that before it went."""
-    through = status.recorded - status.gone
-    (recorded,) = await ledger.events(status.generation, after=through - 1, through=through)
-    return Place(status, through, recorded.position)
+    return await _place(ledger, status, status.recorded - status.gone)
+
+
+async def _place(ledger: Ledger, status: GenerationStatus, through: int) -> Place:
+    """A version by the last event that made it: repairs make none."""
+    while True:
+        first = max(0, through - EVENTS_AT_ONCE)
+        events = await ledger.events(status.generation, after=first, through=through)
+        for recorded in reversed(events):
+            if not isinstance(recorded.event, REPAIRS):
+                return Place(status, recorded.version, recorded.position)
+        through = first
 
 
 async def _noted(
@@ -182,7 +192,7 @@ async def find_version(tools: Tools, store: str, name: str, at: str | None) -> P
         if recorded is not None and not isinstance(
             recorded.event, Generation.Dropped | Generation.Released
         ):
-            return Place(status, recorded.version, recorded.position)
+            return await _place(tools.ledger, status, recorded.version)
     raise NotFound(await _too_early(tools.ledger, name, at, generations))
 
 

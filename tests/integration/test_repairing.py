@@ -20,10 +20,11 @@ from domain.use_cases import repair as repairing
 from domain.use_cases import verify as verifying
 from domain.use_cases.repair import Repair, repair
 from domain.use_cases.tools import Tools, update
+from domain.use_cases.versions import find_version, tag_version
 from tests.integration.builders import CODE, DOCS, code_points, document_points
 from tests.integration.faults import Crash, Wrapped
 from tests.integration.tampering import drop_index, flip
-from tests.integration.worlds import MARA, World
+from tests.integration.worlds import MARA, STORE, World
 
 PAGE = 7
 
@@ -355,3 +356,32 @@ async def test_a_source_is_repaired_in_the_middle_of_a_migration(world: World) -
     back = await world.roll_back(done)
     assert back.state is State.ROLLED_BACK
     assert await world.digest(world.docs) == picture
+
+
+async def test_points_of_others_stay_in_a_collection_that_was_there_before(world: World) -> None:
+    await world.fill()
+    done = await world.run(await world.plan())
+    assert done.state is State.COMPLETED, done.error
+    points = await world.points(world.docs)
+    await world.store.upsert(world.docs, document_points(["2"], first=9100))
+    await world.store.delete(world.docs, points.keys[:2])
+
+    repaired = await repair(world.tools, await world.looked_after(world.docs), MARA)
+
+    assert (repaired.points, repaired.kept) == (2, 1)
+    async with world.applier():
+        await world.applied((await world.looked_after(world.docs)).generation)
+    assert len(await world.points(world.docs)) == len(points) + 1
+
+
+async def test_a_repair_makes_no_version(world: World) -> None:
+    one = await filled(world)
+    tagged = await tag_version(world.tools, STORE, "direct", "before", None, MARA)
+    await one_less(one, 3, Random(1))
+    await no_index(one, 0, Random(1))
+    await one.repair()
+    again = await tag_version(world.tools, STORE, "direct", "before", None, MARA)
+    assert (again.id, again.through) == (tagged.id, 2)
+    head = await world.ledger.head()
+    place = await find_version(world.tools, STORE, "direct", str(head.position))
+    assert (place.through, place.position) == (2, tagged.position)

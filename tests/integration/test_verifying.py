@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.model.errors import NotFound
+from domain.model.errors import Conflict, NotFound, Rejected, Unavailable
 from domain.model.generation import Generation
 from domain.model.points import PointBatch, encode_payload, id_of, key_of
 from domain.model.recorded import Heads, Recorded
@@ -19,8 +19,15 @@ from domain.model.verification import VerificationLog
 from domain.use_cases import merge
 from domain.use_cases import verify as verifying
 from domain.use_cases import verify_regularly as regularly
+from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.tools import update
-from domain.use_cases.verify import Verification, verify, verify_and_record
+from domain.use_cases.verify import (
+    Verification,
+    compare,
+    refuse_unready,
+    verify,
+    verify_and_record,
+)
 from domain.use_cases.verify_regularly import verify_regularly
 from tests.integration.builders import CODE, DOCS, code_points, document_points
 from tests.integration.faults import Wrapped
@@ -338,7 +345,6 @@ async def test_what_is_due_is_verified_and_drift_is_recorded(
         await world.store.delete(name, [points.keys[3]])
         found = await eventually(drift)
         stop.set()
-        await world.end_leadership("verifier")  # the one that stands by
 
     assert found is not None
     assert found.context.actor == regularly.VERIFIER
@@ -353,3 +359,97 @@ async def test_what_is_due_is_verified_and_drift_is_recorded(
     assert VerificationLog.create_id(str(never)) not in of
     times = [recorded.recorded_at for recorded in events[1:]]
     assert all(later - earlier >= every for earlier, later in pairwise(times))
+
+
+async def test_what_cannot_be_verified_now_keeps_nothing_else_waiting(world: World) -> None:
+    name, _ = await filled(world)
+    other, _ = await filled(world, "code")
+
+    async def scan(collection: str, **where: Any) -> AsyncIterator[PointBatch]:
+        if collection == name:
+            raise Unavailable("the store is away")
+        async for page in world.store.scan(collection, **where):
+            yield page
+
+    stop, every = asyncio.Event(), timedelta(hours=1)
+    tools = world.with_store(Wrapped(world.store, scan=scan))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(verify_regularly(tools, world.leaders, "one", every, stop))
+        [held] = await eventually(lambda: world.events("verification.held"))
+        stop.set()
+    assert vars(held.event)["generation"] == str((await world.looked_after(other)).generation)
+
+
+async def test_a_slow_verification_says_nothing_older_than_a_fast_one(world: World) -> None:
+    name, points = await filled(world)
+    status = await world.looked_after(name)
+    scans = 0
+
+    async def scan(collection: str, **where: Any) -> AsyncIterator[PointBatch]:
+        nonlocal scans
+        scans += 1
+        async for page in world.store.scan(collection, **where):
+            yield page
+        if scans == 1:  # all pages are read; now a point goes, and somebody else sees that
+            await world.store.delete(name, [points.keys[0]])
+            await verify_and_record(world.tools, status, MARA)
+
+    slow = world.with_store(Wrapped(world.store, scan=scan))
+    found = await verify_and_record(slow, status, MARA)
+    assert (scans, found.missing) == (2, 1)
+    topics = [recorded.topic for recorded in await world.events("verification.")]
+    assert topics == ["verification.begun", *["verification.drift-found"] * 2]
+
+
+async def test_a_verification_begins_with_what_is_applied_by_then(world: World) -> None:
+    name, points = await filled(world)
+    before = await world.looked_after(name)
+    newer = points.take([3])
+    newer.payloads[0] = encode_payload({"newer": True})
+    await world.write(before.generation, newer)
+    async with world.applier():
+        await world.applied(before.generation)
+    await world.store.upsert(name, points.take([3]))  # somebody puts the old one back
+    found = await compare(world.tools, before)
+    assert (found.through, found.changed) == (3, 1)
+
+
+async def test_what_is_not_ready_is_refused(world: World) -> None:
+    generation = await world.generation()
+    with pytest.raises(Conflict, match=r"nothing of collection .* is applied yet"):
+        await refuse_unready(world.tools, await world.status(generation))
+
+    await world.store.create(world.named("direct"), CODE)
+    await world.store.upsert(world.named("direct"), code_points(["1"]))
+    async with world.applier():
+        await world.applied(generation)
+        await world.tools.applications.skip(generation, MARA)
+        await world.applied(generation)
+    with pytest.raises(Conflict, match=r"first change .* was skipped"):
+        await refuse_unready(world.tools, await world.status(generation))
+
+
+async def test_a_collection_that_is_being_adopted_is_not_ready(world: World) -> None:
+    await world.share(world.docs, DOCS, document_points(["1"] * 30))
+
+    async def scan(*_args: Any, **_where: Any) -> AsyncIterator[PointBatch]:
+        raise Rejected("not now")
+        yield
+
+    spec = {
+        "version": 1,
+        "name": "adopt",
+        "recipe": "adopt-collections",
+        "reason": "to know",
+        "store": STORE,
+        "collections": [world.docs],
+        "on_failure": "pause",
+    }
+    migration = (await plan_migration(world.tools, spec, MARA)).migration
+    failed = await world.run(migration, world.with_store(Wrapped(world.store, scan=scan)))
+    status = await world.looked_after(world.docs)
+    assert status.applied
+    with pytest.raises(Conflict, match=f"is being adopted; see `migration show {migration.id}`"):
+        await refuse_unready(world.tools, status)
+    await world.run(failed)
+    await refuse_unready(world.tools, await world.looked_after(world.docs))

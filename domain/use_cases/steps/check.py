@@ -3,7 +3,7 @@
 from typing import Any
 
 from domain.model.flow import Flow
-from domain.model.generation import Generation
+from domain.model.generation import REPAIRS
 from domain.model.migration import Migration
 from domain.model.plan import StepKind
 from domain.ports import GenerationStatus
@@ -14,9 +14,6 @@ from domain.use_cases.verify import Verification
 CONCURRENT_SCANS = 2
 
 EVENTS_AT_ONCE = 1000
-
-REPAIRS = (Generation.RepairRecorded, Generation.SchemaRestored)
-"""Changes of a store that change nothing in the ledger, so that nothing has to copy them."""
 
 
 async def do(run: StepRun) -> dict[str, Any]:

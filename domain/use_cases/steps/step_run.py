@@ -10,7 +10,7 @@ from uuid import UUID
 from domain.model.aggregate import Context
 from domain.model.errors import Conflict, LedgerError, NotFound, Rejected, VersionConflict
 from domain.model.flow import Flow, FlowRange
-from domain.model.generation import Generation
+from domain.model.generation import REPAIRS, Generation
 from domain.model.plan import Step
 from domain.model.recorded import ChangeSetDraft
 from domain.model.schema import CollectionSchema
@@ -282,6 +282,8 @@ class StepRun:
         """Whether a change undoes something, so that giving it up would leave that undone."""
         (recorded,) = await self.tools.ledger.events(generation, after=version - 1, through=version)
         event = recorded.event
+        if isinstance(event, REPAIRS):
+            return False
         if isinstance(event, Generation.ChangeSetRecorded):
             return event.deletes > 0
         return isinstance(event, Generation.Dropped | Generation.AliasRemoved)

@@ -54,6 +54,14 @@ def test_secrets_are_in_no_representation(tmp_path: Path) -> None:
     assert "another" not in repr(settings)
 
 
+@pytest.mark.parametrize("text", ["90s", "365d", "999999d"])
+def test_a_child_gets_every_duration(text: str, tmp_path: Path) -> None:
+    given = {"MIGRATION_LEDGER_VERIFY_EVERY": text}
+    settings = load_settings({"data_dir": str(tmp_path)}, given, tmp_path)
+    child = load_settings({}, environment_of(settings), tmp_path)
+    assert child.verify_every == settings.verify_every
+
+
 @pytest.mark.parametrize("text", ["", "0h", "24", "1 week", "-3h", "1.5h", "h"])
 def test_what_is_no_duration_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(Rejected, match=r"verify_every is .*, not a duration such as 90s"):
