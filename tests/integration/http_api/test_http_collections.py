@@ -36,9 +36,16 @@ class TestCollections:
         shown = (await api.get(f"/v1/collections/{physical}_alias")).json()
         assert (shown["physical"], shown["points_in_the_store"]) == (physical, 0)
         assert [one["generation"] for one in shown["generations"]] == [str(made.id)]
-        answer = await api.get(f"/v1/collections/{physical}_alias/verify")
+        verify = f"/v1/collections/{physical}_alias/verify"
+        refused(await api.get(verify), 409, "conflict")  # nothing is applied yet
+        lease = await service.applications.acquire(made.id, "one", 5.0, 1.0)
+        assert lease is not None
+        await service.applications.receipt(lease, 1, 0, WORKER)
+        answer = await api.get(verify)
         assert answer.status_code == HTTPStatus.OK, answer.text
-        assert (answer.json()["equal"], answer.json()["points"]) == (True, 0)
+        found = answer.json()
+        assert (found["equal"], found["points"], found["through"]) == (True, 0, 1)
+        assert (found["meanwhile"], found["differences"]) == (0, [])
         await store.remove_alias(f"{physical}_alias")
         await store.drop(physical)
 
