@@ -6,7 +6,8 @@ caller counted as cancelled when a task has failed. A time-out around the caller
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -39,6 +40,19 @@ async def side_by_side(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, S
     first, second = asyncio.ensure_future(one), asyncio.ensure_future(other)
     await _all_of([first, second])
     return first.result(), second.result()
+
+
+async def in_pages(items: AsyncGenerator[T, None], size: int) -> AsyncGenerator[list[T], None]:
+    """The items, so many at a time and the rest at the end; closes what it reads from."""
+    async with aclosing(items):
+        page: list[T] = []
+        async for item in items:
+            page.append(item)
+            if len(page) == size:
+                yield page
+                page = []
+        if page:
+            yield page
 
 
 async def told_to(stop: asyncio.Event, *working: asyncio.Task[Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from domain.model.points import PointBatch, decode_payload, id_of
 from domain.model.schema import CollectionSchema
 from domain.use_cases.bodies import BodyCache
+from domain.use_cases.concurrently import in_pages
 from domain.use_cases.merge import PAGE, Side, merge, recorded_points
 from domain.use_cases.tools import Tools, recorded_schema
 from domain.use_cases.versions import Place
@@ -141,16 +142,10 @@ async def with_contents(
     contents: Contents, one: Place, other: Place, differences: AsyncGenerator[Changed, None]
 ) -> AsyncGenerator[Shown, None]:
     """The points that differ, with their bodies, a page at a time."""
-    page: list[Changed] = []
-    async with aclosing(differences):
-        async for difference in differences:
-            page.append(difference)
-            if len(page) == PAGE:
-                for shown in await _show_page(contents, one, other, page):
-                    yield shown
-                page = []
-    for shown in await _show_page(contents, one, other, page):
-        yield shown
+    async with aclosing(in_pages(differences, PAGE)) as pages:
+        async for page in pages:
+            for shown in await _show_page(contents, one, other, page):
+                yield shown
 
 
 async def _show_page(

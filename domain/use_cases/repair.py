@@ -16,6 +16,7 @@ from domain.model.generation import Generation
 from domain.model.recorded import ChangeSetDraft, Heads
 from domain.ports import GenerationStatus
 from domain.use_cases.bodies import BodyCache
+from domain.use_cases.concurrently import in_pages
 from domain.use_cases.merge import PAGE, Difference
 from domain.use_cases.tools import Tools, update
 from domain.use_cases.verify import (
@@ -81,14 +82,9 @@ async def repair(
     done = Repair(schema=await _restore_schema(tools, status, context))
     run = _Run(tools, status, context, done, keep_extra=keep_extra)
     found = confirmed(tools, status, Verification(status.physical, status.applied))
-    async with aclosing(found):
-        page: list[Difference] = []
-        async for difference in found:
-            page.append(difference)
-            if len(page) == PAGE:
-                await run.record(page)
-                page = []
-        await run.record(page)
+    async with aclosing(in_pages(found, PAGE)) as pages:
+        async for page in pages:
+            await run.record(page)
     now = await tools.applications.status(status.generation)
     done.through = now.recorded if now is not None else 0
     return done

@@ -19,6 +19,7 @@ from domain.model.points import id_of
 from domain.model.recorded import Recorded
 from domain.model.verification import VerificationLog
 from domain.ports import GenerationStatus, Ledger, VectorStore
+from domain.use_cases.concurrently import in_pages
 from domain.use_cases.merge import (
     PAGE,
     Difference,
@@ -259,23 +260,16 @@ async def confirmed(
     """
     store = tools.stores.store(status.store)
     different = differences(tools.ledger, store, status.generation, found, found.through)
-    async with aclosing(different):
-        doubted: list[bytes] = []
-        async for _, key in different:
-            doubted.append(key)
-            if len(doubted) == PAGE:
-                for difference in await _look_again(tools, status, found, doubted):
-                    yield difference
-                doubted = []
-        for difference in await _look_again(tools, status, found, doubted):
-            yield difference
+    async with aclosing(in_pages(different, PAGE)) as pages:
+        async for page in pages:
+            doubted = [key for _, key in page]
+            for difference in await _look_again(tools, status, found, doubted):
+                yield difference
 
 
 async def _look_again(
     tools: Tools, status: GenerationStatus, found: Verification, keys: Sequence[bytes]
 ) -> list[Difference]:
-    if not keys:
-        return []
     before = await _still_there(tools, status)
     there = await stored_hashes(tools, status, keys)
     after = await _still_there(tools, status)

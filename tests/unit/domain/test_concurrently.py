@@ -2,13 +2,14 @@
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 
 from domain.model.errors import Unavailable
-from domain.use_cases.concurrently import concurrently, side_by_side, told_to
+from domain.use_cases.concurrently import concurrently, in_pages, side_by_side, told_to
 
 
 async def value(number: int) -> int:
@@ -125,3 +126,38 @@ async def test_work_that_ends_by_itself_is_noticed() -> None:
     await told_to(stop, working)
     assert not working.done()
     working.cancel()
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(0, []), (1, [1]), (3, [3]), (4, [3, 1]), (6, [3, 3])]
+)
+async def test_items_come_in_pages(count: int, sizes: list[int]) -> None:
+    closed = []
+
+    async def items() -> AsyncGenerator[int, None]:
+        try:
+            for number in range(count):
+                yield number
+        finally:
+            closed.append(True)
+
+    pages = [page async for page in in_pages(items(), 3)]
+    assert [len(page) for page in pages] == sizes
+    assert [number for page in pages for number in page] == list(range(count))
+    assert closed == [True]
+
+
+async def test_who_leaves_pages_early_closes_what_they_come_from() -> None:
+    closed = []
+
+    async def items() -> AsyncGenerator[int, None]:
+        try:
+            for number in range(100):
+                yield number
+        finally:
+            closed.append(True)
+
+    async with aclosing(in_pages(items(), 3)) as pages:
+        async for _ in pages:
+            break
+    assert closed == [True]
