@@ -17,7 +17,16 @@ from adapters.embedded import stack
 from adapters.garbage import collect_less
 from bench.report import Report, table
 
-BENCHES = ("append", "migration", "latency", "rebuild", "memory", "appliers", "poison")
+BENCHES = (
+    "append",
+    "migration",
+    "latency",
+    "verify",
+    "rebuild",
+    "memory",
+    "appliers",
+    "poison",
+)
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "benchmarks.md"
 PACKAGES = ("aiokafka", "asyncpg", "eventsourcing", "grpcio", "pyarrow", "qdrant-client")
 WIDTH = 110

@@ -6,13 +6,14 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
 
 from domain.model.bodies import encode_body
 from domain.model.errors import Conflict, ObjectMissing, Rejected
 from domain.model.generation import Generation
 from domain.model.migration import State
-from domain.model.points import PointBatch, encode_payload, id_of, key_of
+from domain.model.points import PointBatch, encode_dense, encode_payload, id_of, key_of
 from domain.model.recorded import Answer, ChangeSetDraft
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from domain.use_cases import merge
@@ -161,6 +162,26 @@ async def test_a_zero_vector_is_repaired(world: World) -> None:
     await flip(world, name, one.points.take([row]), "", 30)
     assert (await world.verify(name)).changed == 1
     await one.repair()
+    await one.is_right()
+
+
+@pytest.mark.parametrize("bit", [0, 5 * 96 - 1, 2 * 96 + 40], ids=["first", "last", "between"])
+async def test_one_bit_of_a_multi_vector_is_repaired(world: World, bit: int) -> None:
+    schema = CollectionSchema({"late": VectorSpec(VectorKind.MULTI, 3, Distance.DOT)})
+    generation = await world.generation("direct", schema)
+    points = document_points(["1"] * 9)
+    numbers = np.random.default_rng(2)
+    points.vectors.clear()
+    points.vectors["late"] = [encode_dense(numbers.standard_normal((5, 3))) for _ in range(9)]
+    await world.write(generation, points)
+    async with world.applier():
+        await world.applied(generation)
+    name = world.named("direct")
+    one = Filled(world, generation, await world.points(name), await world.digest(name))
+    await flip(world, name, one.points.take([4]), "late", bit)
+    found = await world.verify(name)
+    assert (found.changed, found.examples["changed"]) == (1, [id_of(one.points.keys[4])])
+    assert (await one.repair()).points == 1
     await one.is_right()
 
 
