@@ -4,6 +4,7 @@ import asyncio
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from adapters.bootstrap import DEFAULT, Service, open_service
 from adapters.cli.command import FAILED, At, Cli, Name, Reason, Store, Yes
@@ -43,12 +44,20 @@ async def verify(
             found = await compare(service.tools, place.status, place.through)
         else:
             status = await _ready(service, store, name)
-            if record:
+            if record and await _may_record(service):
                 found = await verify_and_record(service.tools, status, cli.context(reason))
             else:
                 found = await compare(service.tools, status)
     _show(cli, found)
     return 0 if found.equal else FAILED
+
+
+async def _may_record(service: Service) -> bool:
+    """Whether work goes on; else a verification is worth having, too."""
+    halted = (await service.ledger.standing()).halt is not None
+    if halted:
+        Console(stderr=True, highlight=False).print("not recorded: work is halted, see `recover`")
+    return not halted
 
 
 def _show(cli: Cli, found: Verification) -> None:

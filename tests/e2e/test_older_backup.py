@@ -105,6 +105,9 @@ async def test_an_older_backup_stops_everything_until_recover(
         assert finding["says"] in text.out
     assert "migration-ledger recover" in text.out
     await refused(up, done.document["id"])
+    verified = await up.run("verify", application.shared["documents"], "--json")
+    assert (verified.status, verified.document["equal"]) == (0, True), verified.err
+    assert "not recorded: work is halted" in verified.err
     assert len(await points_of(application, served)) < len(served)
 
     recovered = await up.run("recover", "--yes", "--reason", "the disk died", "--json")
