@@ -73,8 +73,14 @@ async def repair(
     name: Name,
     *,
     keep_extra: Annotated[
-        bool, typer.Option("--keep-extra", help="Leave points that the ledger does not have.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--keep-extra/--delete-extra",
+            help="Points that the ledger does not have. By default they are deleted if the ledger "
+            "made the collection, and stay in one that was there before.",
+            show_default=False,
+        ),
+    ] = None,
     store: Store = DEFAULT,
     yes: Yes = False,
     reason: Reason = "",
@@ -96,14 +102,16 @@ async def repair(
         await _applied(service, status, done.through)
         after = await verify_and_record(service.tools, status, context)
     _end(cli, after, {**vars(done), "nothing_to_do": False})
-    left = after.missing or after.changed or after.schema or after.extra > done.kept
+    left = after.missing or after.changed or after.schema or (after.extra and not keep_extra)
     return FAILED if left else 0
 
 
-def _question(found: Verification, *, keep_extra: bool) -> str:
-    if found.extra and not keep_extra:
+def _question(found: Verification, *, keep_extra: bool | None) -> str:
+    if not found.extra or keep_extra:
+        return "Put it right?"
+    if keep_extra is None:
         return "Put it right? Extra points are deleted if the ledger made the collection."
-    return "Put it right?"
+    return f"Put it right, and delete {found.extra} extra points?"
 
 
 def _end(cli: Cli, found: Verification, done: dict[str, Any]) -> None:
@@ -113,9 +121,11 @@ def _end(cli: Cli, found: Verification, done: dict[str, Any]) -> None:
     if done["nothing_to_do"]:
         _say(cli, "nothing to repair")
     else:
-        _say(cli, "; ".join([f"repaired: {done['points']} points", *done["schema"]]))
+        _say(cli, f"repaired: {done['points']} points")
+        for sentence in done["schema"]:
+            _say(cli, f"put right: {sentence}")
         if done["kept"]:
-            _say(cli, f"{done['kept']} extra points stay")
+            _say(cli, f"extra points that stay: {done['kept']} (see --delete-extra)")
         if done["lacking"]:
             _say(cli, f"{done['lacking']} points cannot be written: {done['cause']}")
     _show(cli, found)

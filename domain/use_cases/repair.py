@@ -50,21 +50,19 @@ class Repair:
 
 
 async def repair(
-    tools: Tools, status: GenerationStatus, context: Context, *, keep_extra: bool = False
+    tools: Tools, status: GenerationStatus, context: Context, *, keep_extra: bool | None = None
 ) -> Repair:
     """Compare a collection with the ledger and record what puts it right; again changes nothing.
 
     Memory stays at a few pages. It may be stopped anywhere: what was recorded is applied, and the
     next repair finds the rest.
 
-    Points that the ledger does not have are only deleted from a collection that it made. In one
-    that was there before they may belong to others.
-
     Args:
         tools: the ports.
         status: of the generation.
         context: who asks for it, and why.
-        keep_extra: leave such points also where they could be deleted.
+        keep_extra: whether to leave points that the ledger does not have; None to leave them in a
+            collection that was there before the ledger, where they may belong to others.
 
     Raises:
         Conflict: the collection halts at a dead letter, has other vectors than recorded, or is not
@@ -77,8 +75,9 @@ async def repair(
             "would wait behind it; see `dead-letter list`, then retry or skip it"
         )
     await refuse_unready(tools, status)
-    (created,) = await tools.ledger.events(status.generation, through=1)
-    keep_extra = keep_extra or vars(created.event)["origin"] != "created"
+    if keep_extra is None:
+        (created,) = await tools.ledger.events(status.generation, through=1)
+        keep_extra = vars(created.event)["origin"] != "created"
     done = Repair(schema=await _restore_schema(tools, status, context))
     run = _Run(tools, status, context, done, keep_extra=keep_extra)
     found = confirmed(tools, status, Verification(status.physical, status.applied))

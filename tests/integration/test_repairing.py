@@ -394,6 +394,12 @@ async def test_points_of_others_stay_in_a_collection_that_was_there_before(world
         await world.applied((await world.looked_after(world.docs)).generation)
     assert len(await world.points(world.docs)) == len(points) + 1
 
+    status = await world.looked_after(world.docs)
+    assert (await repair(world.tools, status, MARA, keep_extra=False)).points == 1
+    async with world.applier():
+        await world.applied(status.generation)
+    assert (await world.points(world.docs)).hashes() == points.hashes()
+
 
 async def test_a_repair_makes_no_version(world: World) -> None:
     one = await filled(world)
