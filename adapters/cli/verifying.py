@@ -13,13 +13,7 @@ from adapters.cli.following import PATIENCE_SECONDS, POLL_SECONDS, require_worke
 from domain.model.errors import Conflict, Rejected
 from domain.ports import GenerationStatus
 from domain.use_cases.repair import repair as repair_collection
-from domain.use_cases.verify import (
-    Verification,
-    compare,
-    looked_after,
-    refuse_unready,
-    verify_and_record,
-)
+from domain.use_cases.verify import Verification, compare, ready, verify_and_record
 from domain.use_cases.versions import find_version
 
 
@@ -136,10 +130,7 @@ def _say(cli: Cli, text: str) -> None:
 
 
 async def _ready(service: Service, store: str, name: str) -> GenerationStatus:
-    physical = await physical_name(service.stores, store, name)
-    status = await looked_after(service.tools, store, physical)
-    await refuse_unready(service.tools, status)
-    return status
+    return await ready(service.tools, store, await physical_name(service.stores, store, name))
 
 
 async def _applied(service: Service, status: GenerationStatus, through: int) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from adapters.bootstrap import Service
 from domain.model.errors import NotFound
 from domain.ports import GenerationStatus
-from domain.use_cases.verify import compare, looked_after, refuse_unready
+from domain.use_cases.verify import compare, ready
 from projections.collections import Collections
 
 
@@ -145,9 +145,7 @@ async def verify_named(service: Service, store: str, name: str) -> VerificationD
         Conflict: the ledger cannot say yet what it should be.
     """
     physical = await _physical(service, store, name)
-    status = await looked_after(service.tools, store, physical)
-    await refuse_unready(service.tools, status)
-    found = await compare(service.tools, status)
+    found = await compare(service.tools, await ready(service.tools, store, physical))
     return VerificationDocument.model_validate(found.to_json())
 
 

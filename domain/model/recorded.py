@@ -133,6 +133,13 @@ class Heads:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def bodies(self) -> dict[str, list[int]]:
+        """The rows of each body, by its address."""
+        found: dict[str, list[int]] = {}
+        for address, row in zip(self.objects, self.rows, strict=True):
+            found.setdefault(address, []).append(row)
+        return found
+
 
 @dataclass(frozen=True)
 class Cursor:

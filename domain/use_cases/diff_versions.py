@@ -75,11 +75,11 @@ async def diff_versions(
 
 
 def _schema_differences(one: CollectionSchema, other: CollectionSchema) -> list[str]:
-    removed, added = other.missing_indexes(one.indexes), one.missing_indexes(other.indexes)
+    added, removed = other.missing_indexes(one.indexes), one.missing_indexes(other.indexes)
     return [
         *one.differences(other),
-        *(f"the index of {name!r} was added" for name in sorted(removed.keys() - added.keys())),
-        *(f"the index of {name!r} was removed" for name in sorted(added.keys() - removed.keys())),
+        *(f"the index of {name!r} was added" for name in sorted(added.keys() - removed.keys())),
+        *(f"the index of {name!r} was removed" for name in sorted(removed.keys() - added.keys())),
         *(f"the index of {name!r} was changed" for name in sorted(added.keys() & removed.keys())),
     ]
 

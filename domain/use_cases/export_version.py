@@ -1,6 +1,5 @@
 """Read a version of a collection out of the ledger, and prove that it is the one."""
 
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
 from domain.model.errors import Corrupt
@@ -47,10 +46,7 @@ async def _points(bodies: BodyCache, heads: Heads) -> PointBatch:
     Raises:
         Corrupt: a body is missing, altered, or holds something else.
     """
-    wanted: dict[str, list[int]] = defaultdict(list)
-    for address, row in zip(heads.objects, heads.rows, strict=True):
-        wanted[address].append(row)
-    read = await bodies.points(wanted)
+    read = await bodies.points(heads.bodies())
     place = {key: row for row, key in enumerate(read.keys)}
     points = read.take([place[key] for key in heads.keys if key in place])
     found = dict(zip(points.keys, points.hashes(), strict=True))

@@ -5,7 +5,6 @@ before and was taken empty, the ledger's points are put right and others are lef
 adopted is its users': it is compared and left as it is, unless it is gone; then it is made again.
 """
 
-from collections import defaultdict
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -175,10 +174,8 @@ class _Repair:
         """Write points from their bodies; those that cannot be are found by halving."""
         heads = await self._ledger.heads_of(self._status.generation, keys)
         try:
-            wanted: dict[str, list[int]] = defaultdict(list)
-            for address, row in zip(heads.objects, heads.rows, strict=True):
-                wanted[address].append(row)
-            await self._store.upsert(self._status.physical, await self._bodies.points(wanted))
+            points = await self._bodies.points(heads.bodies())
+            await self._store.upsert(self._status.physical, points)
         except (Corrupt, Rejected) as error:
             if len(keys) == 1:
                 self._give_up(heads.versions[0], error)

@@ -115,13 +115,11 @@ async def verify_and_record(
     generation = str(status.generation)
     stream = VerificationLog.create_id(generation)
     while True:
-        head = await tools.ledger.head()
-        found = await compare(tools, status)
-        place = {"through": found.through, "position": found.position}
+        # Loaded before: what this one sees may be older than what another one says meanwhile.
         log = await tools.ledger.load(VerificationLog, stream)
         log = log or VerificationLog(generation, status.store, status.physical)
-        if await _verified_since(tools.ledger, stream, head.position):
-            continue  # what this one saw may be older than what the other one said
+        found = await compare(tools, status)
+        place = {"through": found.through, "position": found.position}
         if found.equal:
             log.held(**place, points=found.points, digest=found.digest)
         else:
@@ -134,9 +132,16 @@ async def verify_and_record(
             return found
 
 
-async def _verified_since(ledger: Ledger, stream: UUID, position: int) -> bool:
-    last = await ledger.event_at(stream, (await ledger.head()).position)
-    return last is not None and last.position > position
+async def ready(tools: Tools, store: str, physical: str) -> GenerationStatus:
+    """The generation that looks after a collection, if it can be verified and repaired.
+
+    Raises:
+        NotFound: the ledger does not look after this collection.
+        Conflict: the ledger cannot say yet what it should be, see `refuse_unready`.
+    """
+    status = await looked_after(tools, store, physical)
+    await refuse_unready(tools, status)
+    return status
 
 
 async def refuse_unready(tools: Tools, status: GenerationStatus) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from itertools import cycle, pairwise
@@ -209,31 +210,40 @@ async def test_memory_is_bounded_by_a_page_of_each_side(world: World) -> None:
     assert sum(sizes) == 120
 
 
-async def test_what_appliers_write_meanwhile_is_no_difference(world: World) -> None:
-    generation = await world.generation()
-    points = document_points(["1"] * 200)
-    await world.write(generation, points)
-    stop = False
+@asynccontextmanager
+async def written_to(world: World, generation: UUID, points: PointBatch) -> AsyncIterator[None]:
+    """Write, delete and write again as long as the block runs; points from 140 on are left."""
+    stop = asyncio.Event()
 
     async def write() -> None:
         for seed in cycle((2, 3)):
-            if stop:
+            if stop.is_set():
                 return
             await world.write(generation, document_points(["2"] * 90, seed=seed))
             await world.delete(generation, points.keys[100:140])
             await world.write(generation, points.take(range(100, 140)))
 
+    async with asyncio.TaskGroup() as group:
+        group.create_task(write())
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+async def test_what_appliers_write_meanwhile_is_no_difference(world: World) -> None:
+    generation = await world.generation()
+    points = document_points(["1"] * 200)
+    await world.write(generation, points)
     meanwhile = 0
     async with world.applier():
         physical = (await world.applied(generation)).physical
-        async with asyncio.TaskGroup() as group:
-            group.create_task(write())
+        async with written_to(world, generation, points):
             for _ in range(6):
                 found = await world.verify(physical)
                 assert found.equal, str(found)
                 assert found.digest == found.recorded_digest
                 meanwhile += found.meanwhile
-            stop = True
     assert meanwhile
 
 
@@ -241,25 +251,16 @@ async def test_a_point_that_was_changed_while_appliers_write_is_named(world: Wor
     generation = await world.generation()
     points = document_points(["1"] * 200)
     await world.write(generation, points)
-    stop = False
-
-    async def write() -> None:
-        for seed in cycle((2, 3)):
-            if stop:
-                return
-            await world.write(generation, document_points(["2"] * 90, seed=seed))
-
     async with world.applier():
         physical = (await world.applied(generation)).physical
-        await flip(world, physical, (await world.points(physical)).take([150]), "", 77)
-        key = (await world.points(physical)).keys[150]
-        async with asyncio.TaskGroup() as group:
-            group.create_task(write())
+        key = points.keys[150]
+        there = await world.points(physical)
+        await flip(world, physical, there.take([there.keys.index(key)]), "", 77)
+        async with written_to(world, generation, points):
             for _ in range(4):
                 found = await world.verify(physical)
                 assert (found.missing, found.extra, found.changed) == (0, 0, 1)
                 assert found.examples == {"changed": [id_of(key)]}
-            stop = True
 
 
 async def test_what_is_recorded_and_not_applied_is_no_difference(world: World) -> None:
