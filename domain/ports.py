@@ -136,6 +136,12 @@ class Ledger(Protocol):
         The hashes that it had; None among them if it was not there at one of these versions.
         """
 
+    def bodies(self, generation: UUID) -> AsyncIterator[list[str]]:
+        """Addresses of all bodies that any version of a generation refers to, in pages."""
+
+    async def count_points_in(self, generation: UUID, addresses: Sequence[str], at: int) -> int:
+        """How many points of a version of a generation have one of these bodies."""
+
 
 class Objects(Protocol):
     """Content-addressed, durable bytes."""
@@ -149,6 +155,9 @@ class Objects(Protocol):
         Raises:
             Corrupt: they are missing, or not what the address says.
         """
+
+    async def missing(self, addresses: Sequence[str]) -> set[str]:
+        """Those of these addresses under which nothing is."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adapters.bootstrap import DEFAULT, ConfiguredStores, Service, open_service
+from adapters.bootstrap import DEFAULT, Service, open_service
 from adapters.cli.command import Cli, Name, Reason, Store, Yes
 from adapters.cli.tables import pairs, rows
 from adapters.embedders.lsa import LsaModel
@@ -15,6 +15,7 @@ from domain.model.points import decode_payload, id_of
 from domain.model.spec import nearest
 from domain.ports import GenerationStatus
 from domain.use_cases.search_collections import search_collections
+from domain.use_cases.tools import physical_name
 
 TEXT_SHOWN = 70
 POSITIONS = ["state", "points", "recorded", "applied", "verified", "halted_at"]
@@ -94,11 +95,6 @@ async def show_collection(cli: Cli, name: Name, *, store: Store = DEFAULT) -> No
         ["number", *POSITIONS, "aliases"],
         document["generations"],
     )
-
-
-async def physical_name(stores: ConfiguredStores, store: str, name: str) -> str:
-    """What a name stands for in a store: itself, or what it is an alias of."""
-    return (await stores.store(store).aliases()).get(name, name)
 
 
 async def search(

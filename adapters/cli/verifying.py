@@ -8,11 +8,11 @@ from rich.console import Console
 
 from adapters.bootstrap import DEFAULT, Service, open_service
 from adapters.cli.command import FAILED, At, Cli, Name, Reason, Store, Yes
-from adapters.cli.data import physical_name
 from adapters.cli.following import PATIENCE_SECONDS, POLL_SECONDS, require_workers
 from domain.model.errors import Conflict, Rejected
 from domain.ports import GenerationStatus
 from domain.use_cases.repair import repair as repair_collection
+from domain.use_cases.tools import physical_name
 from domain.use_cases.verify import Verification, compare, ready, verify_and_record
 from domain.use_cases.versions import find_version
 

@@ -11,6 +11,7 @@ from adapters.bootstrap import DEFAULT, open_service
 from adapters.cli.command import FAILED, At, Cli, ExitCode, Name, Reason, Store
 from adapters.cli.tables import pairs, rows
 from domain.model.points import id_of
+from domain.model.schema import CollectionSchema
 from domain.use_cases.diff_versions import (
     Changed,
     Contents,
@@ -19,9 +20,21 @@ from domain.use_cases.diff_versions import (
     diff_versions,
     with_contents,
 )
+from domain.use_cases.list_versions import list_versions as versions_of
+from domain.use_cases.list_versions import with_details
 from domain.use_cases.versions import find_version, tag_version
-from domain.use_cases.versions import list_versions as versions_of
 
+COLUMNS = [
+    "position",
+    "label",
+    "physical",
+    "points",
+    "vectors",
+    "digest",
+    "rebuildable",
+    "at",
+    "actor",
+]
 DIGEST_SHOWN = 12
 EXAMPLES = 20
 
@@ -29,16 +42,29 @@ EXAMPLES = 20
 async def list_versions(cli: Cli, name: Name, *, store: Store = DEFAULT) -> None:
     """List the versions of a collection that were noted: by migrations, and by people."""
     async with open_service(cli.settings) as service:
-        found = await versions_of(service.tools, service.views, store, name)
+        noted = await versions_of(service.tools, service.views, store, name)
+        found = await with_details(service.tools, noted)
     if cli.json:
         for document in found:
             cli.emit(document)
         return
-    shown = [
-        {**d, "label": d["label"] or d["occasion"], "digest": d["digest"][:DIGEST_SHOWN]}
-        for d in found
-    ]
-    rows(cli.console, ["position", "label", "physical", "points", "digest", "at", "actor"], shown)
+    rows(cli.console, COLUMNS, [_shown(document) for document in found])
+    for document in found:
+        if document["not_rebuildable"]:
+            text = f"position {document['position']}: {document['not_rebuildable']}"
+            cli.console.print(text, markup=False, soft_wrap=True)
+
+
+def _shown(document: dict[str, Any]) -> dict[str, Any]:
+    """A version as a row of a table."""
+    vectors = CollectionSchema.from_json(document["schema"]).vectors
+    return {
+        **document,
+        "label": document["label"] or document["occasion"],
+        "digest": document["digest"][:DIGEST_SHOWN],
+        "vectors": [f"{name} {spec.shape}".lstrip() for name, spec in sorted(vectors.items())],
+        "rebuildable": document["not_rebuildable"] is None,
+    }
 
 
 async def tag(

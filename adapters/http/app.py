@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from adapters.bootstrap import open_service
-from adapters.http import collections, health, migrations
+from adapters.http import collections, health, migrations, versions
 from adapters.http.answers import OrjsonResponse
 from adapters.http.connecting import Connection
 from adapters.http.envelope import Envelope
@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.add_middleware(Envelope)
     handle_problems(app)
-    for part in (migrations, collections, health):
+    for part in (migrations, collections, versions, health):
         app.include_router(part.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's way to do it
     return app

@@ -3,18 +3,22 @@
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from adapters.bootstrap import DEFAULT
-from adapters.http.asking import OpenedService
+from adapters.http.asking import Asking, OpenedService, Single
 from adapters.http.generations import (
     CollectionDocument,
     GenerationPage,
+    RepairDocument,
+    Repairing,
     VerificationDocument,
     page_of_generations,
     read_collection,
+    repair_once,
     verify_named,
 )
+from adapters.http.idempotency import required_key
 from adapters.http.migrations import link_next
 from adapters.http.problems import described
 
@@ -60,3 +64,22 @@ async def verify(
     """
     async with _verifying:
         return await verify_named(service, store, name)
+
+
+@router.post(
+    "/{name}/repair",
+    status_code=202,
+    summary="Repair a collection",
+    dependencies=[Depends(required_key)],
+    responses=described(400, 404, 409, 413, 422, 503),
+)
+async def repair(
+    name: str, asked: Repairing, caller: Asking, once: Single, store: StoreName = DEFAULT
+) -> RepairDocument:
+    """Record what puts right just the points and indexes that are not as recorded.
+
+    Nothing is recorded where nothing differs, so the same request again is safe: it finds what is
+    left.
+    """
+    async with _verifying:
+        return await repair_once(once, caller, store, name, asked)

@@ -4,11 +4,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.bootstrap import Service
+from adapters.http.asking import Caller
+from adapters.http.documents import Reason
+from adapters.http.idempotency import Once
 from domain.model.errors import NotFound
 from domain.ports import GenerationStatus
+from domain.use_cases.repair import repair
+from domain.use_cases.tools import physical_name
 from domain.use_cases.verify import compare, ready
 from projections.collections import Collections
 
@@ -78,6 +83,35 @@ class VerificationDocument(BaseModel):
     examples: dict[str, list[int | str]] = Field(description="Ids of the first differences.")
 
 
+class Repairing(Reason):
+    """How a collection is to be repaired, and why."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"reason": "OPS-412"}})
+
+    keep_extra: bool | None = Field(
+        default=None,
+        description="Whether points that the ledger does not have stay; by default they are "
+        "deleted if the ledger made the collection.",
+    )
+
+
+class RepairDocument(BaseModel):
+    """What was recorded to put a collection right; appliers carry it out."""
+
+    physical: str
+    points: int = Field(description="Recorded to be written or deleted.")
+    kept: int = Field(description="Points that the ledger does not have, left where they are.")
+    lacking: int = Field(description="Points that cannot be written: their bodies are gone.")
+    cause: str = Field(description="Which bodies; empty if none.")
+    differences: list[str] = Field(
+        validation_alias="schema", description="Of vectors and indexes, that are put right."
+    )
+    through: int = Field(
+        description="Version of the generation's stream with which the store is right: wait until "
+        "it is applied, then verify."
+    )
+
+
 def _shown(status: GenerationStatus, view: dict[str, Any] | None) -> GenerationDocument:
     view = view or {}
     return GenerationDocument(
@@ -120,7 +154,7 @@ async def read_collection(service: Service, store: str, name: str) -> Collection
     Raises:
         NotFound: neither the ledger nor the store has it, or there is no such store.
     """
-    physical = await _physical(service, store, name)
+    physical = await physical_name(service.stores, store, name)
     known = await service.applications.generations(store=store, physical=physical)
     described = await service.stores.store(store).describe(physical)
     if described is None and not known:
@@ -144,10 +178,24 @@ async def verify_named(service: Service, store: str, name: str) -> VerificationD
         NotFound: the ledger does not look after it.
         Conflict: the ledger cannot say yet what it should be.
     """
-    physical = await _physical(service, store, name)
+    physical = await physical_name(service.stores, store, name)
     found = await compare(service.tools, await ready(service.tools, store, physical))
     return VerificationDocument.model_validate(found.to_json())
 
 
-async def _physical(service: Service, store: str, name: str) -> str:
-    return (await service.stores.store(store).aliases()).get(name, name)
+async def repair_once(
+    once: Once, caller: Caller, store: str, name: str, asked: Repairing
+) -> RepairDocument:
+    """Record what puts a collection right; sent again, it finds what is left to be done.
+
+    Raises:
+        NotFound: the ledger does not look after it.
+        Conflict: it cannot be repaired as it stands.
+        KeyReused: the key belongs to another request.
+    """
+    await once.claim()
+    tools = once.service.tools
+    status = await ready(tools, store, await physical_name(tools.stores, store, name))
+    context = caller.context(asked.reason)
+    done = await repair(tools, status, context, keep_extra=asked.keep_extra)
+    return RepairDocument.model_validate({"physical": status.physical, **vars(done)})

@@ -1,7 +1,7 @@
 """Requests that are sent again: the same key and request get the first answer.
 
 The keys are the ledger's own. `http/KEY` remembers the fingerprint of the request,
-`http/KEY/answered/MIGRATION` that it was carried out, and what it records has keys below
+`http/KEY/answered/SUBJECT` that it was carried out, and what it records has keys below
 `http/KEY` too. A request that failed is carried out when it is sent again.
 """
 
@@ -88,9 +88,9 @@ class Once:
         if outcome.kind == "reused":
             raise KeyReused(self.key)
 
-    async def answered(self, migration: UUID) -> bool:
-        """Whether the request was carried out for this migration."""
-        key = self.part(f"answered/{migration}")
+    async def answered(self, subject: UUID) -> bool:
+        """Whether the request was carried out for this migration, generation or version."""
+        key = self.part(f"answered/{subject}")
         return await self.service.ledger.answer(key) is not None
 
     async def answered_attempt(self, spec: dict[str, object]) -> Migration | None:
@@ -103,7 +103,7 @@ class Once:
                 return found
             attempt += 1
 
-    async def finish(self, migration: UUID, context: Context) -> None:
-        """Remember that the request was carried out for this migration."""
-        command = Command(self.part(f"answered/{migration}"), (), context)
+    async def finish(self, subject: UUID, context: Context) -> None:
+        """Remember that the request was carried out for this migration, generation or version."""
+        command = Command(self.part(f"answered/{subject}"), (), context)
         await self.service.ledger.append(command)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,9 +13,13 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from domain.model.bodies import address_of
 from domain.model.errors import Corrupt, DiskFull, ObjectMissing, Rejected, Unavailable
 from domain.ports import Objects
+from domain.use_cases.concurrently import concurrently
 
 SMALL = 64 * 2**10
 """Objects up to this many bytes are rows in PostgreSQL rather than files."""
+
+LOOKS_AT_ONCE = 16
+"""Objects that are looked for at a time."""
 
 
 class StoredObjects:
@@ -73,6 +78,20 @@ class StoredObjects:
             raise Corrupt(f"object {address} in {self.url} is not what it was when it was recorded")
         return content
 
+    async def missing(self, addresses: Sequence[str]) -> set[str]:
+        """Those of these addresses under which nothing is."""
+        there = await concurrently((self._has(a) for a in addresses), LOOKS_AT_ONCE)
+        return {address for address, found in zip(addresses, there, strict=True) if not found}
+
+    async def _has(self, address: str) -> bool:
+        try:
+            await obstore.head_async(self._store, _path(address))
+        except (NotFoundError, FileNotFoundError):
+            return False
+        except (BaseError, OSError) as error:
+            raise _unavailable(error, f"object storage {self.url} does not answer") from error
+        return True
+
 
 class SizedObjects:
     """Small objects in one place, large ones in another, under the same kind of address."""
@@ -95,6 +114,10 @@ class SizedObjects:
             return await self._small.get(address)  # the database answers sooner than a bucket
         except ObjectMissing:
             return await self._large.get(address)
+
+    async def missing(self, addresses: Sequence[str]) -> set[str]:
+        """Those of these addresses that are in neither place."""
+        return await self._large.missing(sorted(await self._small.missing(addresses)))
 
 
 def _unavailable(error: Exception, what: str) -> Unavailable:

@@ -1,7 +1,7 @@
 """The ledger in PostgreSQL: the only truth."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar
@@ -23,6 +23,7 @@ from adapters.postgres.group_commit import GroupCommit
 from adapters.postgres.heads import read_hashes_between, read_heads, read_heads_of
 from adapters.postgres.objects import get_manifests
 from adapters.postgres.recording import Request, append_to_generations, record
+from adapters.postgres.referred import count_points_in, read_bodies
 from adapters.postgres.wakeups import Wakeups
 from domain.model.aggregate import Context, LedgerAggregate
 from domain.model.bodies import Manifest
@@ -169,6 +170,14 @@ class PostgresLedger:
     ) -> dict[bytes, set[bytes | None]]:
         """What each of these points was from one version to another, both included."""
         return await read_hashes_between(self._database, generation, keys, first, last)
+
+    def bodies(self, generation: UUID) -> AsyncIterator[list[str]]:
+        """Addresses of all bodies that any version of a generation refers to, in pages."""
+        return read_bodies(self._database, generation)
+
+    async def count_points_in(self, generation: UUID, addresses: Sequence[str], at: int) -> int:
+        """How many points of a version of a generation have one of these bodies."""
+        return await count_points_in(self._database, generation, addresses, at)
 
     async def _append_batch(self, commands: Sequence[EncodedCommand]) -> list[Outcome]:
         outcomes = await self._again(lambda: self._appender.append(commands))

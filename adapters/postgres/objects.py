@@ -17,6 +17,9 @@ SELECT * FROM unnest($1::bytea[], $2::bytea[]) ON CONFLICT (address) DO NOTHING
 # Objects by address.
 _GET = "SELECT address, content FROM objects WHERE address = ANY($1::bytea[])"
 
+# Which of these addresses have an object.
+_THERE = "SELECT address FROM objects WHERE address = ANY($1::bytea[])"
+
 
 class PostgresObjects:
     """Content-addressed bytes in a table; implements `domain.ports.Objects`."""
@@ -39,6 +42,13 @@ class PostgresObjects:
         """
         async with self._database.connection() as connection:
             return (await get_objects(connection, [address]))[address]
+
+    async def missing(self, addresses: Sequence[str]) -> set[str]:
+        """Those of these addresses that have no row."""
+        wanted = [bytes.fromhex(address) for address in addresses]
+        async with self._database.connection() as connection:
+            there = await connection.fetch(_THERE, wanted)
+        return set(addresses) - {row["address"].hex() for row in there}
 
 
 async def put_objects(connection: Any, contents: Mapping[str, bytes]) -> None:

@@ -78,6 +78,11 @@ async def update(
     raise AssertionError
 
 
+async def physical_name(stores: Stores, store: str, name: str) -> str:
+    """What a name stands for in a store: itself, or what it is an alias of."""
+    return (await stores.store(store).aliases()).get(name, name)
+
+
 async def live_generation(
     applications: Applications, store: str, physical: str
 ) -> GenerationStatus | None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 from domain.model.aggregate import Context
@@ -15,7 +14,7 @@ from domain.model.points import Digest
 from domain.model.recorded import Recorded
 from domain.model.spec import nearest
 from domain.model.version import Occasion, Version
-from domain.ports import GenerationStatus, Ledger, Views
+from domain.ports import GenerationStatus, Ledger
 from domain.use_cases.merge import recorded_points
 from domain.use_cases.tools import Tools, save_first
 
@@ -44,24 +43,6 @@ async def digest_at(ledger: Ledger, generation: UUID, through: int) -> Digest:
     async for keys, hashes in recorded_points(ledger, generation, through):
         digest.extend(keys, hashes)
     return digest
-
-
-async def list_versions(tools: Tools, views: Views, store: str, name: str) -> list[dict[str, Any]]:
-    """The versions of a collection that were noted, oldest position first, with their time.
-
-    Raises:
-        NotFound: there is no such collection.
-    """
-    found: list[dict[str, Any]] = []
-    for collection in sorted({s.collection for s in await _generations(tools, store, name)}):
-        after, match = "", {"store": store, "collection": collection}
-        while page := await views.find("versions", after=after, limit=PAGE, match=match):
-            found += [document for _, document in page]
-            after = page[-1][0]
-    for document in found:
-        (recorded,) = await tools.ledger.read(document["position"] - 1, 1)
-        document["at"] = recorded.recorded_at
-    return sorted(found, key=lambda document: (document["position"], document["noted_at"]))
 
 
 async def tag_version(
@@ -171,16 +152,14 @@ async def find_version(tools: Tools, store: str, name: str, at: str | None) -> P
     Raises:
         NotFound: there is no such collection, or it has no such version.
     """
-    generations = await _generations(tools, store, name)
+    generations = await generations_of(tools, store, name)
     if at is None:
         live = [status for status in generations if not status.gone]
         return await _last(tools.ledger, (live or generations)[-1])
-    for collection in {status.collection for status in generations}:
-        stream = Version.create_id(store, collection, Occasion.TAGGED, at, "", "")
-        version = await tools.ledger.load(Version, stream)
-        if version is not None:
-            (status,) = [s for s in generations if s.generation == version.generation]
-            return Place(status, version.through, version.position)
+    version = await _labelled(tools.ledger, generations, at)
+    if version is not None:
+        (status,) = [s for s in generations if s.generation == version.generation]
+        return Place(status, version.through, version.position)
     position = await _position(tools.ledger, at)
     if position is None:
         raise NotFound(
@@ -196,12 +175,32 @@ async def find_version(tools: Tools, store: str, name: str, at: str | None) -> P
     raise NotFound(await _too_early(tools.ledger, name, at, generations))
 
 
+async def labelled_version(tools: Tools, store: str, name: str, label: str) -> Version | None:
+    """The version of a collection that has this label, or None.
+
+    Raises:
+        NotFound: there is no such collection.
+    """
+    return await _labelled(tools.ledger, await generations_of(tools, store, name), label)
+
+
+async def _labelled(
+    ledger: Ledger, generations: Iterable[GenerationStatus], label: str
+) -> Version | None:
+    for store, collection in {(status.store, status.collection) for status in generations}:
+        stream = Version.create_id(store, collection, Occasion.TAGGED, label, "", "")
+        version = await ledger.load(Version, stream)
+        if version is not None:
+            return version
+    return None
+
+
 def _refuse_ambiguous(label: str) -> None:
     if not label or label.isdigit() or _time(label) is not None:
         raise Rejected(f"{label!r} cannot be a label: it reads as nothing, a position or a time")
 
 
-async def _generations(tools: Tools, store: str, name: str) -> list[GenerationStatus]:
+async def generations_of(tools: Tools, store: str, name: str) -> list[GenerationStatus]:
     """Every generation that serves or served this name, oldest first."""
     aliases = await tools.stores.store(store).aliases()
     known = await tools.applications.generations(store=store)
