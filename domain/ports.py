@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -42,13 +43,26 @@ class Ledger(Protocol):
         context: Context,
         drafts: Sequence[ChangeSetDraft],
         events: Sequence[AggregateEvent] = (),
+        *,
+        bodies: Mapping[str, bytes] = MappingProxyType({}),
+        content: bytes | None = None,
     ) -> Answer:
         """Record change sets, their manifests and heads, and further events, in one transaction.
+
+        Args:
+            key: idempotency key.
+            context: who, why, in answer to what.
+            drafts: change sets, in order.
+            events: further events, after those of the change sets.
+            bodies: small objects that are kept in the same transaction, by address.
+            content: what the key stands for, where drafts depend on what is there; by default it
+                is what is recorded.
 
         Raises:
             VersionConflict: as in `append`, for `events`.
             KeyReused: the key was used for other content.
             Halted: work is halted, and the command is new.
+            Conflict: a point is not what a draft is based on, or live writes are held.
             Rejected: a generation does not exist, or was dropped or released.
         """
 
@@ -141,6 +155,10 @@ class Ledger(Protocol):
 
     async def count_points_in(self, generation: UUID, addresses: Sequence[str], at: int) -> int:
         """How many points of a version of a generation have one of these bodies."""
+
+
+SMALL_OBJECT = 64 * 2**10
+"""Objects up to this many bytes are rows in the ledger's database rather than files."""
 
 
 class Objects(Protocol):

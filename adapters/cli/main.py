@@ -2,7 +2,17 @@
 
 import typer
 
-from adapters.cli import data, log, migrations, recover, servers, verifying, versions, views
+from adapters.cli import (
+    data,
+    log,
+    migrations,
+    points,
+    recover,
+    servers,
+    verifying,
+    versions,
+    views,
+)
 from adapters.cli.command import register
 from adapters.cli.demo.story import demo
 from adapters.garbage import collect_less
@@ -17,6 +27,7 @@ app = typer.Typer(
 migration = typer.Typer(help="List, show and cancel migrations.", no_args_is_help=True)
 collection = typer.Typer(help="List, show and adopt collections.", no_args_is_help=True)
 version = typer.Typer(help="Versions of collections.", no_args_is_help=True)
+live_points = typer.Typer(help="Write points.", no_args_is_help=True)
 dead_letter = typer.Typer(help="Changes that a store refused.", no_args_is_help=True)
 projection = typer.Typer(help="Read models.", no_args_is_help=True)
 ledger_log = typer.Typer(help="The ledger's own events.", no_args_is_help=True)
@@ -26,6 +37,7 @@ for group, name in (
     (migration, "migration"),
     (collection, "collection"),
     (version, "version"),
+    (live_points, "points"),
     (dead_letter, "dead-letter"),
     (projection, "projection"),
     (ledger_log, "log"),
@@ -56,6 +68,9 @@ for group, name, function in (
     (version, "list", versions.list_versions),
     (version, "tag", versions.tag),
     (version, "diff", versions.diff),
+    (live_points, "upsert", points.upsert),
+    (live_points, "delete", points.delete),
+    (live_points, "set-payload", points.set_payload),
     (dead_letter, "list", data.list_dead_letters),
     (dead_letter, "retry", data.retry),
     (dead_letter, "skip", data.skip),

@@ -1,6 +1,5 @@
 """Commands that compare collections with the ledger, and put right what differs."""
 
-import asyncio
 from typing import Annotated, Any
 
 import typer
@@ -8,13 +7,14 @@ from rich.console import Console
 
 from adapters.bootstrap import DEFAULT, Service, open_service
 from adapters.cli.command import FAILED, At, Cli, Name, Reason, Store, Yes
-from adapters.cli.following import PATIENCE_SECONDS, POLL_SECONDS, require_workers
-from domain.model.errors import Conflict, Rejected
+from adapters.cli.following import PATIENCE_SECONDS, require_workers
+from domain.model.errors import Rejected
 from domain.ports import GenerationStatus
 from domain.use_cases.repair import repair as repair_collection
 from domain.use_cases.tools import physical_name
 from domain.use_cases.verify import Verification, compare, ready, verify_and_record
 from domain.use_cases.versions import find_version
+from domain.use_cases.wait_applied import wait_applied
 
 
 async def verify(
@@ -134,28 +134,7 @@ async def _ready(service: Service, store: str, name: str) -> GenerationStatus:
 
 
 async def _applied(service: Service, status: GenerationStatus, through: int) -> None:
-    """Wait until the store has every change up to a version.
+    async def silence() -> None:
+        await require_workers(service, {"applier"}, "The repair")
 
-    Raises:
-        Conflict: it refuses one, or the collection was dropped meanwhile.
-        Unavailable: no applier runs.
-    """
-    quiet, applied = 0.0, status.applied
-    while True:
-        now = await service.applications.status(status.generation)
-        if now is None or now.gone:
-            raise Conflict(f"collection {status.physical!r} was dropped or released meanwhile")
-        if now.applied >= through:
-            return
-        if now.halted_at is not None:
-            raise Conflict(
-                f"collection {status.physical!r} halts at change {now.halted_at}, which the store "
-                "refuses; see `dead-letter list`"
-            )
-        await service.ledger.working()
-        quiet = 0.0 if now.applied > applied else quiet + POLL_SECONDS
-        applied = now.applied
-        if quiet > PATIENCE_SECONDS:
-            await require_workers(service, {"applier"}, "The repair")
-            quiet = 0.0
-        await asyncio.sleep(POLL_SECONDS)
+    await wait_applied(service.tools, status.generation, through, silence, PATIENCE_SECONDS)

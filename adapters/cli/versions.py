@@ -27,7 +27,8 @@ from domain.use_cases.versions import find_version, tag_version
 COLUMNS = [
     "position",
     "label",
-    "physical",
+    "migration",
+    "in",
     "points",
     "vectors",
     "digest",
@@ -35,7 +36,9 @@ COLUMNS = [
     "at",
     "actor",
 ]
-DIGEST_SHOWN = 12
+HEX_SHOWN = 8
+"""Of digests and ids in tables; JSON has them whole."""
+
 EXAMPLES = 20
 
 
@@ -60,8 +63,10 @@ def _shown(document: dict[str, Any]) -> dict[str, Any]:
     vectors = CollectionSchema.from_json(document["schema"]).vectors
     return {
         **document,
-        "label": document["label"] or document["occasion"],
-        "digest": document["digest"][:DIGEST_SHOWN],
+        "label": document["label"] or document["occasion"].removeprefix("migration "),
+        "migration": document["migration"][:HEX_SHOWN],
+        "in": document["physical"].removeprefix(f"{document['collection']}__"),
+        "digest": document["digest"][:HEX_SHOWN],
         "vectors": [f"{name} {spec.shape}".lstrip() for name, spec in sorted(vectors.items())],
         "rebuildable": document["not_rebuildable"] is None,
     }

@@ -52,7 +52,7 @@ class ParquetFile:
     async def __aenter__(self) -> Self:
         columns = [pa.field("id", pa.string()), pa.field("payload", pa.string())]
         columns += [
-            pa.field(_column(name), _type(spec)) for name, spec in sorted(self._vectors.items())
+            pa.field(column_name(name), _type(spec)) for name, spec in sorted(self._vectors.items())
         ]
         self._writer = await asyncio.to_thread(
             pq.ParquetWriter, self._partial, pa.schema(columns), compression="zstd"
@@ -106,7 +106,8 @@ class ParquetFile:
             os.close(folder)
 
 
-def _column(name: str) -> str:
+def column_name(name: str) -> str:
+    """The column of a vector."""
     return f"vector:{name}" if name else "vector"
 
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from adapters.bootstrap import open_service
-from adapters.http import collections, health, migrations, versions
+from adapters.http import collections, health, migrations, points, versions
 from adapters.http.answers import OrjsonResponse
 from adapters.http.connecting import Connection
 from adapters.http.envelope import Envelope
@@ -29,6 +29,7 @@ _SCHEMAS = "#/components/schemas/"
 TAGS = [
     {"name": "migrations", "description": "Plan, apply, watch, cancel and roll back."},
     {"name": "collections", "description": "What the ledger looks after, and whether it is so."},
+    {"name": "points", "description": "Write them: recorded first, then stored."},
     {"name": "service", "description": "Whether it is alive and ready, and what it can do."},
 ]
 
@@ -63,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.add_middleware(Envelope)
     handle_problems(app)
-    for part in (migrations, collections, versions, health):
+    for part in (migrations, collections, points, versions, health):
         app.include_router(part.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's way to do it
     return app

@@ -8,6 +8,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_LIMIT = 1024 * 1024
+POINTS_LIMIT = 32 * 1024 * 1024
+"""Of requests that write points."""
+
+_WRITES_POINTS = re.compile(r"/v1/collections/[^/]+/points(/[a-z]+)?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,200}")
 _TOO_LARGE = 413
 
@@ -20,7 +24,7 @@ class Envelope:
 
     Args:
         app: the application.
-        body_limit: bytes.
+        body_limit: bytes, of requests that do not write points.
     """
 
     def __init__(self, app: ASGIApp, body_limit: int = BODY_LIMIT) -> None:
@@ -44,17 +48,18 @@ class Envelope:
                 answered.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        await self._app(scope, self._limited(receive), named)
+        limit = POINTS_LIMIT if _WRITES_POINTS.fullmatch(scope["path"]) else self._limit
+        await self._app(scope, self._limited(receive, limit), named)
 
-    def _limited(self, receive: Receive) -> Receive:
+    def _limited(self, receive: Receive, limit: int) -> Receive:
         seen = 0
 
         async def limited() -> Message:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self._limit:
-                raise HTTPException(_TOO_LARGE, f"a request body has {self._limit} bytes at most")
+            if seen > limit:
+                raise HTTPException(_TOO_LARGE, f"a request body has {limit} bytes at most")
             return message
 
         return limited

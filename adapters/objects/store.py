@@ -12,11 +12,8 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from domain.model.bodies import address_of
 from domain.model.errors import Corrupt, DiskFull, ObjectMissing, Rejected, Unavailable
-from domain.ports import Objects
+from domain.ports import SMALL_OBJECT, Objects
 from domain.use_cases.concurrently import concurrently
-
-SMALL = 64 * 2**10
-"""Objects up to this many bytes are rows in PostgreSQL rather than files."""
 
 LOOKS_AT_ONCE = 16
 """Objects that are looked for at a time."""
@@ -102,7 +99,7 @@ class SizedObjects:
 
     async def put(self, content: bytes) -> str:
         """Keep bytes where their size belongs."""
-        return await (self._small if len(content) <= SMALL else self._large).put(content)
+        return await (self._small if len(content) <= SMALL_OBJECT else self._large).put(content)
 
     async def get(self, address: str) -> bytes:
         """The bytes of an address, wherever they are.

@@ -13,8 +13,9 @@ from adapters.postgres.appending import framed
 from adapters.postgres.mapper import encode_json
 from domain.model.aggregate import NOT_RECORDED
 from domain.model.bodies import Manifest, address_of, encode_manifest
-from domain.model.errors import Rejected
+from domain.model.errors import PointChanged, Rejected
 from domain.model.generation import Generation
+from domain.model.points import id_of
 from domain.model.recorded import ChangeSetDraft
 
 Known = tuple[bytes | None, int]
@@ -99,7 +100,7 @@ def fold(
     for draft in drafts:
         heads = known[draft.generation]
         manifest = resolve(draft, heads)
-        if not len(manifest):
+        if not (len(manifest) or draft.live):
             continue
         version = next_versions[draft.generation] + 1
         next_versions[draft.generation] = version
@@ -119,6 +120,7 @@ def resolve(draft: ChangeSetDraft, heads: Mapping[bytes, Known]) -> Manifest:
 
     Raises:
         Rejected: the draft has a point twice, or columns of different lengths.
+        PointChanged: a point is not what the draft is based on.
     """
     _check(draft)
     kept: list[int] = []
@@ -126,6 +128,8 @@ def resolve(draft: ChangeSetDraft, heads: Mapping[bytes, Known]) -> Manifest:
     captured_at = draft.captured_at
     for row, (key, hash_) in enumerate(zip(draft.keys, draft.hashes, strict=True)):
         head_hash, head_version = heads.get(key, ABSENT)
+        if draft.based_on is not None and draft.based_on[row] != head_hash:
+            raise PointChanged(str(id_of(key)))
         if draft.found is not None:
             if head_hash == hash_:
                 kept.append(row)
@@ -176,8 +180,7 @@ def _column(values: Sequence[bytes | None]) -> list[bytes]:
 
 def _check(draft: ChangeSetDraft) -> None:
     columns: list[Sequence[Any]] = [draft.keys, draft.hashes, draft.object_index, draft.rows]
-    if draft.found is not None:
-        columns.append(draft.found)
+    columns += [column for column in (draft.found, draft.based_on) if column is not None]
     if len({len(column) for column in columns}) > 1:
         raise Rejected("a change set's columns have different lengths")
     if len(set(draft.keys)) < len(draft.keys):

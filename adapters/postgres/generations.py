@@ -14,7 +14,7 @@ from domain.model.generation import Generation
 
 # Lock generations against other writers, in one order for everybody.
 _LOCK = """
-SELECT stream, gid, physical, recorded, gone FROM generations
+SELECT stream, gid, physical, recorded, gone, holders FROM generations
 WHERE stream = ANY($1::uuid[]) ORDER BY stream FOR UPDATE
 """
 
@@ -39,6 +39,12 @@ FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bool[]) AS u (stream, recor
 WHERE g.stream = u.stream
 """
 
+# A migration holds the writes of applications, and lets them go on.
+_HOLD = """
+UPDATE generations SET holders = array_append(array_remove(holders, $2), $2) WHERE stream = $1
+"""
+_RESUME = "UPDATE generations SET holders = array_remove(holders, $2) WHERE stream = $1"
+
 
 @dataclass(frozen=True)
 class LockedGeneration:
@@ -50,6 +56,7 @@ class LockedGeneration:
         physical: name in the store.
         recorded: last version of its stream.
         gone: dropped or released.
+        holders: migrations that hold the writes of applications.
     """
 
     stream: UUID
@@ -57,6 +64,7 @@ class LockedGeneration:
     physical: str
     recorded: int
     gone: bool
+    holders: tuple[str, ...]
 
 
 def touches_generations(events: Iterable[AggregateEvent]) -> bool:
@@ -71,7 +79,12 @@ async def lock_generations(
     rows = await connection.fetch(_LOCK, sorted(set(streams)))
     return {
         (stream := plain_uuid(row["stream"])): LockedGeneration(
-            stream, row["gid"], row["physical"], row["recorded"], row["gone"]
+            stream,
+            row["gid"],
+            row["physical"],
+            row["recorded"],
+            row["gone"],
+            tuple(row["holders"]),
         )
         for row in rows
     }
@@ -95,6 +108,10 @@ async def follow(connection: Any, events: Sequence[AggregateEvent]) -> None:
             added[stream] += event.added
         elif isinstance(event, Generation.Dropped | Generation.Released):
             gone.add(stream)
+        elif isinstance(event, Generation.WritesHeld):
+            await connection.execute(_HOLD, stream, event.migration)
+        elif isinstance(event, Generation.WritesResumed):
+            await connection.execute(_RESUME, stream, event.migration)
         recorded[stream] = event.originator_version
     streams = sorted(recorded)
     if streams:

@@ -1,9 +1,9 @@
 """The ledger in PostgreSQL: the only truth."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 from uuid import UUID
 
@@ -92,9 +92,12 @@ class PostgresLedger:
         context: Context,
         drafts: Sequence[ChangeSetDraft],
         events: Sequence[AggregateEvent] = (),
+        *,
+        bodies: Mapping[str, bytes] = MappingProxyType({}),
+        content: bytes | None = None,
     ) -> Answer:
         """Record change sets, their manifests and heads, and further events."""
-        request = Request(key, context, drafts, events)
+        request = Request(key, context, drafts, events, bodies, content)
         return self._answered(await self._again(lambda: record(self._database, request)))
 
     async def answer(self, key: str) -> Answer | None:

@@ -1,7 +1,7 @@
 """Recording change sets: manifests, heads and events in one transaction."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -32,7 +32,7 @@ from adapters.postgres.heads import known_heads, number_bodies, write_heads
 from adapters.postgres.mapper import encode_context, to_stored
 from adapters.postgres.objects import put_objects
 from domain.model.aggregate import Context
-from domain.model.errors import Rejected
+from domain.model.errors import Rejected, WritesHeld
 from domain.model.generation import Generation
 from domain.model.recorded import ChangeSetDraft, Command
 
@@ -46,15 +46,21 @@ class Request:
         context: who, why, in answer to what.
         drafts: change sets, in order.
         events: further events, after those of the change sets.
+        bodies: small objects to keep, by address.
+        content: what the key stands for; None for what is recorded.
     """
 
     key: str
     context: Context
     drafts: Sequence[ChangeSetDraft]
     events: Sequence[AggregateEvent]
+    bodies: Mapping[str, bytes]
+    content: bytes | None
 
     def content_hash(self) -> bytes:
-        """SHA-256 of drafts and events as they were given."""
+        """SHA-256 of what the key stands for."""
+        if self.content is not None:
+            return sha256(self.content).digest()
         return sha256(
             framed(
                 [
@@ -71,6 +77,7 @@ async def record(database: Database, request: Request) -> Outcome:
 
     Raises:
         Rejected: a generation does not exist or is gone, or a draft is malformed.
+        Conflict: a point is not what a draft is based on, or live writes are held.
     """
     refuse_change_sets(request.events)
     content_hash = request.content_hash()
@@ -80,7 +87,8 @@ async def record(database: Database, request: Request) -> Outcome:
             if earlier is not None:
                 return earlier
             locked = await lock_generations(connection, _streams(request))
-            _refuse_missing(request.drafts, locked)
+            _refuse_unwritable(request.drafts, locked)
+            await put_objects(connection, request.bodies)
             changes = await _write_change_sets(connection, request.drafts, locked)
             events = [*changes, *request.events]
             await follow(connection, events)
@@ -142,10 +150,14 @@ def _generations_of(events: Sequence[AggregateEvent]) -> set[UUID]:
     return {event.originator_id for event in events if touches_generations([event])}
 
 
-def _refuse_missing(drafts: Sequence[ChangeSetDraft], locked: dict[UUID, LockedGeneration]) -> None:
+def _refuse_unwritable(
+    drafts: Sequence[ChangeSetDraft], locked: dict[UUID, LockedGeneration]
+) -> None:
     for draft in drafts:
         generation = locked.get(draft.generation)
         if generation is None:
             raise Rejected(f"generation {draft.generation} does not exist")
         if generation.gone:
             raise Rejected(f"collection {generation.physical} was dropped or released already")
+        if draft.live and generation.holders:
+            raise WritesHeld(generation.physical, generation.holders)

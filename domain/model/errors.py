@@ -3,6 +3,8 @@
 Each class says what the caller can do about it; subclasses carry the facts as fields.
 """
 
+from collections.abc import Sequence
+
 
 class LedgerError(Exception):
     """Something that the ledger was asked to do and did not do."""
@@ -78,6 +80,36 @@ class VersionConflict(Conflict):
         self.stream = stream
         self.expected = expected
         self.actual = actual
+
+
+class PointChanged(Conflict):
+    """A point was changed after somebody read it to make a change of it.
+
+    Attributes:
+        point: its id.
+    """
+
+    def __init__(self, point: str) -> None:
+        super().__init__(f"point {point} was changed meanwhile; read it again")
+        self.point = point
+
+
+class WritesHeld(Conflict):
+    """A collection takes no writes of applications for now: a migration is at work on it.
+
+    Attributes:
+        collection: physical name.
+        migrations: ids of those that hold the writes.
+    """
+
+    def __init__(self, collection: str, migrations: Sequence[str]) -> None:
+        listed = ", ".join(migrations)
+        super().__init__(
+            f"collection {collection!r} takes no writes: migration {listed} works on it, or has "
+            "moved its points elsewhere; see `migration show`"
+        )
+        self.collection = collection
+        self.migrations = tuple(migrations)
 
 
 class KeyReused(Rejected):

@@ -83,6 +83,32 @@ class Generation(LedgerAggregate):
         TOPIC = "generation.schema-restored"
         schema: dict[str, Any]
 
+    class WritesHeld(Event):
+        """Writes of applications are refused from here on, because a migration works on it.
+
+        Attributes:
+            migration: its id.
+        """
+
+        TOPIC = "generation.writes-held"
+        migration: str
+
+        def apply(self, aggregate: "Generation") -> None:
+            aggregate.holders.add(self.migration)
+
+    class WritesResumed(Event):
+        """A migration does not hold the writes of applications any more.
+
+        Attributes:
+            migration: its id.
+        """
+
+        TOPIC = "generation.writes-resumed"
+        migration: str
+
+        def apply(self, aggregate: "Generation") -> None:
+            aggregate.holders.discard(self.migration)
+
     class AliasPointed(Event):
         """The alias serves this generation from here on.
 
@@ -146,6 +172,7 @@ class Generation(LedgerAggregate):
         self.origin = origin
         self.points = 0
         self.aliases: set[str] = set()
+        self.holders: set[str] = set()
         self.dropped = False
         self.released = False
 
@@ -163,6 +190,17 @@ class Generation(LedgerAggregate):
         """Let the store have the schema again."""
         self._refuse_if_gone()
         self.trigger_event(self.SchemaRestored, schema=self.schema.to_json())
+
+    def hold_writes(self, migration: str) -> None:
+        """Refuse writes of applications; again changes nothing."""
+        self._refuse_if_gone()
+        if migration not in self.holders:
+            self.trigger_event(self.WritesHeld, migration=migration)
+
+    def resume_writes(self, migration: str) -> None:
+        """Let writes of applications go on, as far as this migration goes."""
+        if migration in self.holders and not self.gone:
+            self.trigger_event(self.WritesResumed, migration=migration)
 
     def point_alias(self, alias: str, previous: str | None) -> None:
         """Let the alias serve this generation."""
@@ -189,7 +227,10 @@ class Generation(LedgerAggregate):
 
 
 REPAIRS = (Generation.RepairRecorded, Generation.SchemaRestored)
-"""Events that change a store and nothing in the ledger: they make no version of their own."""
+"""Events that change a store and no point in the ledger."""
+
+WITHOUT_VERSION = (*REPAIRS, Generation.WritesHeld, Generation.WritesResumed)
+"""Events that leave the collection what it was: they make no version of their own."""
 
 
 class Application(LedgerAggregate):

@@ -84,7 +84,7 @@ class ChangeSetDraft:
 
     Rows whose head has the same hash already are dropped when it is recorded, and so are captured
     rows whose head changed after `captured_at`. Of a repair, those are kept whose head still has
-    this hash. A draft without rows left makes no event.
+    this hash. A draft without rows left makes no event, unless it is live.
 
     Attributes:
         generation: stream of the generation that it changes.
@@ -98,6 +98,10 @@ class ChangeSetDraft:
             write that wins over what is there.
         source: what made it, for the event.
         found: what the store was found to hold instead; this makes it a repair.
+        based_on: hash that each point had when the rows were made of it (None where there was
+            none); another one by now is a conflict.
+        live: a write of an application. It waits while writes are held, and makes an event even if
+            it changes nothing: somebody asked for it.
     """
 
     generation: UUID
@@ -110,6 +114,8 @@ class ChangeSetDraft:
     captured_at: int | None = None
     source: dict[str, Any] = field(default_factory=dict)
     found: list[bytes | None] | None = None
+    based_on: list[bytes | None] | None = None
+    live: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from domain.model.schema import CollectionSchema
 from domain.ports import A, Applications, FlowRanges, GenerationStatus, Ledger, Objects, Stores
 
 CONFLICT_ATTEMPTS = 20
+REPORTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -105,5 +106,13 @@ async def recorded_schema(ledger: Ledger, generation: UUID) -> CollectionSchema:
 
 async def given_up(ledger: Ledger, generation: UUID) -> bool:
     """Whether a generation's first change was given up: then its collection is somebody else's."""
-    application = await ledger.load(Application, Application.create_id(str(generation)))
-    return application is not None and 1 in application.skipped
+    stream, after = Application.create_id(str(generation)), 0
+    while reports := await ledger.events(stream, after=after, through=after + REPORTS_AT_ONCE):
+        for report in reports:
+            event = report.event
+            if isinstance(event, Application.ChangeSkipped):
+                return event.change == 1
+            if isinstance(event, Application.ChangesApplied | Application.StoreRecovered):
+                return False  # its first change is behind it
+        after = reports[-1].version
+    return False

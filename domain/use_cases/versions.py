@@ -7,7 +7,7 @@ from uuid import UUID
 
 from domain.model.aggregate import Context
 from domain.model.errors import Conflict, NotFound, Rejected
-from domain.model.generation import REPAIRS, Generation
+from domain.model.generation import WITHOUT_VERSION, Generation
 from domain.model.migration import Migration
 from domain.model.plan import StepKind
 from domain.model.points import Digest
@@ -110,12 +110,12 @@ async def _last(ledger: Ledger, status: GenerationStatus) -> Place:
 
 
 async def _place(ledger: Ledger, status: GenerationStatus, through: int) -> Place:
-    """A version by the last event that made it: repairs make none."""
+    """A version by the last event that made it: repairs and holds make none."""
     while True:
         first = max(0, through - EVENTS_AT_ONCE)
         events = await ledger.events(status.generation, after=first, through=through)
         for recorded in reversed(events):
-            if not isinstance(recorded.event, REPAIRS):
+            if not isinstance(recorded.event, WITHOUT_VERSION):
                 return Place(status, recorded.version, recorded.position)
         through = first
 

@@ -36,7 +36,7 @@ async def lose(world: World, address: str) -> None:
 
 
 async def with_history(world: World) -> tuple[UUID, list[str]]:
-    """Five versions with a label each: ten points of the first stay to the fourth, the fifth has none."""
+    """Five versions with a label each; ten points of the first stay until the fourth."""
     generation = await world.generation("docs")
     bodies = []
     for n, size in enumerate([40, 30, 20, 10, 40]):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from domain.model.flow import Flow
-from domain.model.generation import REPAIRS
+from domain.model.generation import WITHOUT_VERSION
 from domain.model.migration import Migration
 from domain.model.plan import StepKind
 from domain.ports import GenerationStatus
@@ -82,12 +82,12 @@ async def refuse_uncopied(run: StepRun) -> None:
 
 
 async def _changes(run: StepRun, status: GenerationStatus, after: int) -> int:
-    """How many changes were recorded after a version, without repairs."""
+    """How many changes were recorded after a version, without repairs and holds."""
     changes = 0
     while events := await run.tools.ledger.events(
         status.generation, after=after, through=after + EVENTS_AT_ONCE
     ):
-        changes += sum(not isinstance(recorded.event, REPAIRS) for recorded in events)
+        changes += sum(not isinstance(recorded.event, WITHOUT_VERSION) for recorded in events)
         after = events[-1].version
     return changes
 

@@ -218,6 +218,8 @@ EXPECTED: list[tuple[type[AggregateEvent], dict[str, Any]]] = [
             "source": {},
         },
     ),
+    (Generation.WritesHeld, {"migration": "8d6f"}),
+    (Generation.WritesResumed, {"migration": "8d6f"}),
     (Generation.SchemaRestored, {"schema": json.loads(json.dumps(SCHEMA.to_json()))}),
     (Generation.AliasPointed, {"alias": "docs", "previous": None}),
     (Generation.AliasRemoved, {"alias": "docs", "restore": "docs__g1"}),

@@ -1,0 +1,201 @@
+"""Commands with which applications and people write points."""
+
+import asyncio
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from adapters.bootstrap import DEFAULT, Service, open_service
+from adapters.cli.command import Cli, Name, Reason, Store
+from adapters.cli.following import PATIENCE_SECONDS, require_workers
+from adapters.cli.tables import pairs
+from adapters.files.read_points import STDIN, read_writes
+from domain.model.errors import LedgerError, Rejected
+from domain.use_cases.concurrently import side_by_side
+from domain.use_cases.wait_applied import wait_applied
+from domain.use_cases.write_points import LiveCollection, Write, Written, open_live
+
+
+class Wait(StrEnum):
+    """What a write waits for."""
+
+    DURABLE = "durable"
+    READABLE = "readable"
+
+
+File = Annotated[str, typer.Argument(help="JSON Lines, or a .parquet file; - for standard input.")]
+Waiting = Annotated[
+    Wait,
+    typer.Option(
+        "--wait", help="Return when it is recorded durably, or when searches find it in the store."
+    ),
+]
+Batch = Annotated[int, typer.Option(min=1, max=10_000, help="Points of one write.")]
+Key = Annotated[
+    str,
+    typer.Option(
+        help="Name of this command: with the same file it may be run again, and each write in it "
+        "counts once. A new one by default."
+    ),
+]
+
+
+async def upsert(
+    cli: Cli,
+    name: Name,
+    file: File = STDIN,
+    *,
+    wait: Waiting = Wait.DURABLE,
+    batch: Batch = 500,
+    key: Key = "",
+    store: Store = DEFAULT,
+    reason: Reason = "",
+) -> None:
+    """Write whole points: id, payload and vector, new or in place of those with these ids."""
+    await _write(cli, "upsert", name, file, wait, batch, key, store, reason)
+
+
+async def delete(
+    cli: Cli,
+    name: Name,
+    file: File = STDIN,
+    *,
+    wait: Waiting = Wait.DURABLE,
+    batch: Batch = 500,
+    key: Key = "",
+    store: Store = DEFAULT,
+    reason: Reason = "",
+) -> None:
+    """Delete points: an id a line. Ids that are not there are recorded and change nothing."""
+    await _write(cli, "delete", name, file, wait, batch, key, store, reason)
+
+
+async def set_payload(
+    cli: Cli,
+    name: Name,
+    file: File = STDIN,
+    *,
+    wait: Waiting = Wait.DURABLE,
+    batch: Batch = 500,
+    key: Key = "",
+    store: Store = DEFAULT,
+    reason: Reason = "",
+) -> None:
+    """Set payload fields of points: id and payload. Other fields and vectors stay."""
+    await _write(cli, "set-payload", name, file, wait, batch, key, store, reason)
+
+
+async def _write(
+    cli: Cli,
+    kind: str,
+    name: str,
+    file: str,
+    wait: Wait,
+    batch: int,
+    key: str,
+    store: str,
+    reason: str,
+) -> None:
+    done = _Done(key or str(uuid4()))
+    async with open_service(cli.settings) as service:
+        live = await open_live(service.tools, store, name)
+        try:
+            await _record(live, read_writes(kind, file, live.schema, batch), done, cli, reason)
+        except LedgerError as error:
+            if not done.writes:
+                raise
+            _tell_how_far(cli, error, done)
+        if done.last is None:
+            raise Rejected(f"{file} has no points; nothing was written")
+        if wait is Wait.READABLE:
+            await _readable(service, done.last)
+    shown = {
+        "collection": name,
+        "physical": live.status.physical,
+        "points": done.given,
+        "upserted": done.upserts,
+        "deleted": done.deletes,
+        "unchanged": done.given - done.upserts - done.deletes,
+        "writes": done.writes,
+        "recorded_before": done.repeated,
+        "position": done.last.position,
+        "through": done.last.through,
+        "is": str(wait),
+        "key": done.key,
+    }
+    if cli.json:
+        cli.emit(shown)
+    else:
+        pairs(cli.console, shown)
+
+
+class _Done:
+    """What was recorded so far.
+
+    Attributes:
+        key: name of the command.
+        writes: how many.
+        repeated: how many of these had been recorded before.
+        given: points that they name.
+        upserts: points that they changed.
+        deletes: points that they deleted.
+        last: of these writes.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.writes = self.repeated = self.given = self.upserts = self.deletes = 0
+        self.last: Written | None = None
+
+    def add(self, written: Written) -> None:
+        """Count a write."""
+        self.writes += 1
+        self.repeated += written.repeated
+        self.given += written.given
+        self.upserts += written.upserts
+        self.deletes += written.deletes
+        self.last = written
+
+
+async def _record(
+    live: LiveCollection, writes: Iterator[Write], done: _Done, cli: Cli, reason: str
+) -> None:
+    """Record one write after the other, each while the next one is read."""
+    context = cli.context(reason)
+
+    async def following() -> Write | None:
+        return await asyncio.to_thread(next, writes, None)
+
+    write = await following()
+    while write is not None:
+        recording = live.write(write, f"points/{done.key}/{done.writes}", context)
+        written, write = await side_by_side(recording, following())
+        done.add(written)
+
+
+def _tell_how_far(cli: Cli, error: LedgerError, done: _Done) -> None:
+    """Say with an error what was recorded before it.
+
+    Raises:
+        LedgerError: the same kind of error.
+    """
+    so_far = (
+        f"{done.writes} writes with {done.given:,} points were recorded before it; when it is "
+        f"mended, run the same command with --key {done.key}"
+    )
+    if cli.json:
+        cli.emit({"key": done.key, "writes": done.writes, "points": done.given})
+    error.args = (f"{error}. {so_far}", *error.args[1:])
+    raise error
+
+
+async def _readable(service: Service, written: Written) -> None:
+    async def silence() -> None:
+        await require_workers(service, {"applier", "relay"}, "The write is recorded, and it")
+
+    await wait_applied(
+        service.tools, written.generation, written.through, silence, PATIENCE_SECONDS
+    )

@@ -1,0 +1,227 @@
+"""Points from files and standard input: JSON Lines, or Parquet as `adapters.files.parquet` says.
+
+Both come in batches, so that memory does not grow with the file. What is wrong names the line, or
+the row, and the point.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from adapters.files.parquet import SUFFIX, column_name
+from domain.model.canonical import canonical_rows, keys_of, payloads_of, points_of
+from domain.model.errors import InvalidPoint, Rejected
+from domain.model.points import PointBatch, encode_payload, encode_sparse, key_of
+from domain.model.schema import CollectionSchema, VectorKind, VectorSpec
+from domain.use_cases.write_points import Delete, SetPayload, Upsert, Write
+
+STDIN = "-"
+BATCH_BYTES = 8 * 2**20
+"""Lines of about so many bytes make a batch, if their number does not."""
+
+T = TypeVar("T")
+
+
+def read_writes(kind: str, file: str, schema: CollectionSchema, size: int) -> Iterator[Write]:
+    """The writes that a file asks for, in its order.
+
+    Args:
+        kind: ``upsert``, ``delete`` or ``set-payload``.
+        file: its path, or ``-`` for JSON Lines on standard input.
+        schema: of the collection.
+        size: points of a write, at most.
+
+    Raises:
+        Rejected: the file is missing or is not what its name says.
+        InvalidPoint: a point that the collection cannot take.
+    """
+    if file.endswith(SUFFIX):
+        yield from _from_parquet(kind, Path(file), schema, size)
+        return
+    make: dict[str, Callable[[Sequence[Any]], Write]] = {
+        "upsert": lambda found: Upsert(points_of(schema, found)),
+        "delete": lambda found: Delete(keys_of(found)),
+        "set-payload": lambda found: SetPayload(payloads_of(found)),
+    }
+    name = "standard input" if file == STDIN else file
+    for first, documents in _documents(file, name, size):
+        yield _placed(f"{name}, from line {first}", make[kind], documents)
+
+
+def _documents(file: str, name: str, size: int) -> Iterator[tuple[int, list[Any]]]:
+    """Documents with the number of the first one's line; empty lines count as lines only."""
+    documents: list[Any] = []
+    first, read = 1, 0
+    with ExitStack() as stack:
+        for number, line in enumerate(_open(stack, file), 1):
+            if line.strip():
+                try:
+                    documents.append(orjson.loads(line))
+                except orjson.JSONDecodeError as error:
+                    raise InvalidPoint(f"{name}, line {number} is not JSON: {error}") from error
+            read += len(line)
+            if len(documents) == size or read > BATCH_BYTES:
+                if documents:
+                    yield first, documents
+                documents, first, read = [], number + 1, 0
+    if documents:
+        yield first, documents
+
+
+def _open(stack: ExitStack, file: str) -> IO[bytes]:
+    if file == STDIN:
+        return sys.stdin.buffer
+    try:
+        return stack.enter_context(Path(file).open("rb"))
+    except OSError as error:
+        raise Rejected(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _placed(where: str, make: Callable[[T], Write], given: T) -> Write:
+    try:
+        return make(given)
+    except InvalidPoint as error:
+        raise InvalidPoint(f"{where}: {error}") from error
+
+
+def _from_parquet(kind: str, path: Path, schema: CollectionSchema, size: int) -> Iterator[Write]:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise Rejected(f"{path} cannot be read as Parquet: {error}") from error
+    with file:
+        wanted = _columns(path, kind, file.schema_arrow.names, schema)
+        row = 0
+        for batch in file.iter_batches(size, columns=wanted):
+            where = f"{path}, from row {row + 1}"
+            yield _placed(where, lambda b: _write(kind, b, schema), batch)
+            row += len(batch)
+
+
+def _columns(path: Path, kind: str, there: Sequence[str], schema: CollectionSchema) -> list[str]:
+    """The columns to be read.
+
+    Raises:
+        Rejected: one is missing, or the collection has no such vector.
+    """
+    vectors = [column_name(name) for name in sorted(schema.vectors)]
+    needed = {"upsert": ["id"], "delete": ["id"], "set-payload": ["id", "payload"]}[kind]
+    missing = [name for name in needed if name not in there]
+    unknown = [
+        name for name in there if name not in {"id", "payload", *vectors} and kind == "upsert"
+    ]
+    if missing:
+        raise Rejected(f"{path} has no column {missing[0]!r}; it has {', '.join(there)}")
+    if unknown:
+        raise Rejected(
+            f"{path} has a column {unknown[0]!r}, and the collection takes id, payload, "
+            f"{', '.join(vectors)}"
+        )
+    if kind != "upsert":
+        return needed
+    if not set(vectors) & set(there):
+        raise Rejected(f"{path} has no vectors; there may be columns {', '.join(vectors)}")
+    return list(there)
+
+
+def _write(kind: str, batch: Any, schema: CollectionSchema) -> Write:
+    keys = [key_of(_id(value)) for value in batch.column("id").to_pylist()]
+    if kind == "delete":
+        return Delete(list(dict.fromkeys(keys)))
+    if kind == "set-payload":
+        payloads = [_fields(text) for text in batch.column("payload").to_pylist()]
+        ids = batch.column("id").to_pylist()
+        return SetPayload(
+            payloads_of(
+                {"id": _id(one), "payload": payload}
+                for one, payload in zip(ids, payloads, strict=True)
+            )
+        )
+    names = set(batch.schema.names)
+    texts = batch.column("payload").to_pylist() if "payload" in names else [None] * len(keys)
+    points = PointBatch(
+        keys=keys,
+        payloads=[encode_payload(_fields(text) or {}) for text in texts],
+        vectors={
+            name: _encoded(spec, batch.column(column_name(name)), keys, name)
+            for name, spec in schema.vectors.items()
+            if column_name(name) in names
+        },
+    )
+    last = {key: row for row, key in enumerate(keys)}
+    return Upsert(points if len(last) == len(keys) else points.take(list(last.values())))
+
+
+def _id(value: Any) -> int | str:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _fields(text: Any) -> Any:
+    """The payload that a cell holds."""
+    if text is None:
+        return None
+    try:
+        payload = orjson.loads(text)
+    except (orjson.JSONDecodeError, TypeError) as error:
+        raise InvalidPoint(f"a payload is not JSON text: {error}") from error
+    if not isinstance(payload, dict):
+        raise InvalidPoint("a payload is not a JSON object")
+    return payload
+
+
+def _encoded(spec: VectorSpec, column: Any, keys: Sequence[bytes], name: str) -> list[bytes | None]:
+    """Encoded vectors of an Arrow column, None where a point has none."""
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    owners = [key for key, there in zip(keys, valid, strict=True) if there]
+    read = {VectorKind.DENSE: _dense, VectorKind.MULTI: _multi, VectorKind.SPARSE: _sparse}
+    try:
+        encoded = iter(read[spec.kind](spec, column.drop_null(), owners, name) if owners else [])
+    except (pa.ArrowInvalid, AttributeError, KeyError) as error:
+        raise InvalidPoint(
+            f"column {column_name(name)!r} is {column.type}, and the collection has a "
+            f"{spec.shape} vector there"
+        ) from error
+    return [next(encoded) if there else None for there in valid]
+
+
+def _rows(spec: VectorSpec, lists: Any) -> Any:
+    """`(n, dimension)` numbers of an Arrow array of lists without nulls."""
+    numbers = lists.flatten()
+    if numbers.null_count:
+        raise InvalidPoint("a vector has null for a number")
+    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    wrong = lengths[lengths != spec.dimension]
+    if wrong.size:
+        raise InvalidPoint(
+            f"a vector has {wrong[0]} numbers, and the collection takes {spec.dimension}"
+        )
+    return numbers.to_numpy(zero_copy_only=False).reshape(-1, spec.dimension)
+
+
+def _dense(spec: VectorSpec, column: Any, owners: Sequence[bytes], name: str) -> list[bytes]:
+    return [row.tobytes() for row in canonical_rows(spec, _rows(spec, column), owners, name)]
+
+
+def _multi(spec: VectorSpec, column: Any, owners: Sequence[bytes], name: str) -> list[bytes]:
+    counts = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+    if not counts.all():
+        raise InvalidPoint(f"vector {name!r} must be a list of vectors, and is empty for a point")
+    of_rows = [key for key, count in zip(owners, counts, strict=True) for _ in range(count)]
+    kept = canonical_rows(spec, _rows(spec, column.flatten()), of_rows, name)
+    return [part.tobytes() for part in np.split(kept, np.cumsum(counts)[:-1])]
+
+
+def _sparse(_spec: VectorSpec, column: Any, _owners: Sequence[bytes], _name: str) -> list[bytes]:
+    indices, values = column.field("indices"), column.field("values")
+    return [
+        encode_sparse(np.asarray(index.values), np.asarray(value.values))
+        for index, value in zip(indices, values, strict=True)
+    ]

@@ -1,0 +1,266 @@
+"""Routes of live writes: points of an application, recorded before they are stored."""
+
+import asyncio
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from adapters.bootstrap import DEFAULT, Service
+from adapters.http.asking import Asking, Caller, Single
+from adapters.http.collections import StoreName
+from adapters.http.idempotency import Once, required_key
+from adapters.http.problems import described
+from domain.model.canonical import keys_of, payloads_of, points_of
+from domain.model.errors import InvalidPoint, Unavailable
+from domain.use_cases.wait_applied import wait_applied
+from domain.use_cases.write_points import (
+    Delete,
+    LiveCollection,
+    SetPayload,
+    Upsert,
+    Write,
+    Written,
+    open_live,
+)
+
+router = APIRouter(prefix="/v1/collections/{name}/points", tags=["points"])
+
+READABLE_SECONDS = 10.0
+"""How long a request waits for appliers, at most."""
+
+MOST_POINTS = 10_000
+_ACCEPTED = 202
+
+
+class Wait(StrEnum):
+    """What a write waits for."""
+
+    DURABLE = "durable"
+    READABLE = "readable"
+
+
+class WriteDocument(BaseModel):
+    """A write that is recorded."""
+
+    generation: UUID = Field(description="That it went to.")
+    position: int = Field(description="Of its event in the ledger.")
+    through: int = Field(
+        description="Version of the generation's stream; applied up to it, it is readable."
+    )
+    points: int = Field(description="That it named.")
+    upserted: int = Field(description="New or changed by it.")
+    deleted: int
+    unchanged: int = Field(description="As it says already.")
+    repeated: bool = Field(description="Whether this is the first answer, to a repeated request.")
+    readable: bool = Field(description="Whether the store is known to have it.")
+
+
+Waiting = Annotated[
+    Wait,
+    Query(
+        description="Answer when it is recorded durably, or when searches find it in the store. "
+        "When that takes too long the answer is 202, and the write is recorded."
+    ),
+]
+Reason = Annotated[str, Query(max_length=2000, description="Why; it is recorded.")]
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    202: {"model": WriteDocument, "description": "It is recorded, and not readable yet."},
+    **described(400, 404, 409, 413, 422, 503),
+}
+
+
+def _body(member: str, item: dict[str, Any], example: Any) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "required": [member],
+        "properties": {member: {"type": "array", "items": item, "maxItems": MOST_POINTS}},
+    }
+    content = {"application/json": {"schema": schema, "example": {member: [example]}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_ID = {"oneOf": [{"type": "integer", "minimum": 0}, {"type": "string", "format": "uuid"}]}
+_POINT = {
+    "type": "object",
+    "required": ["id", "vector"],
+    "properties": {
+        "id": _ID,
+        "payload": {"type": "object"},
+        "vector": {
+            "description": "A list of numbers, or an object with one vector for each name. A "
+            "multi-vector is a list of lists, a sparse one has `indices` and `values`."
+        },
+    },
+}
+_FIELDS = {
+    "type": "object",
+    "required": ["id", "payload"],
+    "properties": {"id": _ID, "payload": {"type": "object"}},
+}
+
+
+@router.post(
+    "",
+    summary="Upsert points",
+    dependencies=[Depends(required_key)],
+    responses=_ANSWERS,
+    openapi_extra=_body(
+        "points", _POINT, {"id": 7, "payload": {"source_id": "1"}, "vector": [0.1, 0.2, 0.3]}
+    ),
+)
+async def upsert(
+    name: str,
+    request: Request,
+    response: Response,
+    caller: Asking,
+    once: Single,
+    *,
+    store: StoreName = DEFAULT,
+    wait: Waiting = Wait.DURABLE,
+    reason: Reason = "",
+) -> WriteDocument:
+    """Write whole points: new, or in place of those with the same ids. All of them, or none."""
+
+    def make(found: list[Any], live: LiveCollection) -> Write:
+        return Upsert(points_of(live.schema, found))
+
+    asked = _Asked(request, "points", make, wait, reason)
+    return await _write(name, store, caller, once, response, asked)
+
+
+@router.post(
+    "/delete",
+    summary="Delete points",
+    dependencies=[Depends(required_key)],
+    responses=_ANSWERS,
+    openapi_extra=_body("ids", _ID, 7),
+)
+async def delete(
+    name: str,
+    request: Request,
+    response: Response,
+    caller: Asking,
+    once: Single,
+    *,
+    store: StoreName = DEFAULT,
+    wait: Waiting = Wait.DURABLE,
+    reason: Reason = "",
+) -> WriteDocument:
+    """Delete points; that ids which are not there were asked for is recorded, too."""
+
+    def make(found: list[Any], _live: LiveCollection) -> Write:
+        return Delete(keys_of(found))
+
+    asked = _Asked(request, "ids", make, wait, reason)
+    return await _write(name, store, caller, once, response, asked)
+
+
+@router.post(
+    "/payload",
+    summary="Set payload fields",
+    dependencies=[Depends(required_key)],
+    responses=_ANSWERS,
+    openapi_extra=_body("points", _FIELDS, {"id": 7, "payload": {"read": True}}),
+)
+async def set_payload(
+    name: str,
+    request: Request,
+    response: Response,
+    caller: Asking,
+    once: Single,
+    *,
+    store: StoreName = DEFAULT,
+    wait: Waiting = Wait.DURABLE,
+    reason: Reason = "",
+) -> WriteDocument:
+    """Set fields of payloads; other fields and the vectors stay. Unknown ids are refused."""
+
+    def make(found: list[Any], _live: LiveCollection) -> Write:
+        return SetPayload(payloads_of(found))
+
+    asked = _Asked(request, "points", make, wait, reason)
+    return await _write(name, store, caller, once, response, asked)
+
+
+class _Asked:
+    """A write as a request asks for it."""
+
+    def __init__(
+        self,
+        request: Request,
+        member: str,
+        make: Callable[[list[Any], LiveCollection], Write],
+        wait: Wait,
+        reason: str,
+    ) -> None:
+        self._request = request
+        self._member = member
+        self._make = make
+        self.wait = wait
+        self.reason = reason
+
+    async def read(self, live: LiveCollection) -> Write:
+        """The write.
+
+        Raises:
+            InvalidPoint: the body is not what it should be.
+        """
+        body = await self._request.body()
+        return await asyncio.to_thread(lambda: self._make(self._items(body), live))
+
+    def _items(self, body: bytes) -> list[Any]:
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise InvalidPoint(f"the body is not JSON: {error}") from error
+        items = document.get(self._member) if isinstance(document, dict) else None
+        if not isinstance(items, list) or not items or len(document) > 1:
+            raise InvalidPoint(
+                f"the body must be an object with a list {self._member!r} and nothing else"
+            )
+        if len(items) > MOST_POINTS:
+            raise InvalidPoint(f"a write has {MOST_POINTS:,} points at most, not {len(items):,}")
+        return items
+
+
+async def _write(
+    name: str, store: str, caller: Caller, once: Once, response: Response, asked: _Asked
+) -> WriteDocument:
+    live = await open_live(once.service.tools, store, name)
+    write = await asked.read(live)
+    await once.claim()
+    written = await live.write(write, once.part("points"), caller.context(asked.reason))
+    readable = asked.wait is Wait.READABLE and await _readable(once.service, written)
+    if asked.wait is Wait.READABLE and not readable:
+        response.status_code = _ACCEPTED
+    return WriteDocument(
+        generation=written.generation,
+        position=written.position,
+        through=written.through,
+        points=written.given,
+        upserted=written.upserts,
+        deleted=written.deletes,
+        unchanged=written.given - written.upserts - written.deletes,
+        repeated=written.repeated,
+        readable=readable,
+    )
+
+
+async def _readable(service: Service, written: Written) -> bool:
+    """Whether the store has a write, in time."""
+
+    async def silence() -> None:
+        raise Unavailable("nothing is applied")
+
+    try:
+        async with asyncio.timeout(READABLE_SECONDS):
+            await wait_applied(service.tools, written.generation, written.through, silence)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,255 @@
+"""Writes of applications: recorded first, then applied like every other change.
+
+A write is one change set, in one transaction. Its idempotency key makes it safe to send again: the
+same key and write get the first answer, whatever came in between.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from domain.model.aggregate import Context
+from domain.model.bodies import address_of, encode_body
+from domain.model.canonical import refuse_lossy
+from domain.model.errors import Corrupt, NotFound, PointChanged
+from domain.model.generation import Generation
+from domain.model.points import PointBatch, decode_payload, encode_payload, id_of
+from domain.model.recorded import Answer, ChangeSetDraft
+from domain.model.schema import CollectionSchema
+from domain.ports import SMALL_OBJECT, GenerationStatus
+from domain.use_cases.bodies import BodyCache
+from domain.use_cases.tools import Tools, physical_name, recorded_schema
+from domain.use_cases.verify import ready
+
+ATTEMPTS = 20
+NAMED = 5
+INLINE_BYTES = 64 * 2**10
+"""Bodies up to about this size are encoded where they are made; a thread would take longer."""
+
+
+@dataclass(frozen=True)
+class Upsert:
+    """Whole points, new or in place of those with the same ids; each id once."""
+
+    points: PointBatch
+
+    def content(self) -> list[bytes]:
+        """What makes two of these the same."""
+        return [b"upsert", *self.points.hashes()]
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Points that are to be gone; ids that are not there change nothing."""
+
+    keys: list[bytes]
+
+    def content(self) -> list[bytes]:
+        """What makes two of these the same."""
+        return [b"delete", *self.keys]
+
+
+@dataclass(frozen=True)
+class SetPayload:
+    """Payload fields by key of the point; the other fields and the vectors stay as they are."""
+
+    payloads: Mapping[bytes, Mapping[str, Any]]
+
+    def content(self) -> list[bytes]:
+        """What makes two of these the same."""
+        fields = [key + encode_payload(fields) for key, fields in self.payloads.items()]
+        return [b"set-payload", *fields]
+
+
+Write = Upsert | Delete | SetPayload
+
+
+@dataclass(frozen=True)
+class Written:
+    """A write that is recorded.
+
+    Attributes:
+        generation: stream of the generation that it went to.
+        position: in the ledger.
+        through: version of the generation's stream; it is readable when that is applied.
+        upserts: points that are new or changed by it.
+        deletes: points that it deleted.
+        given: points that it named; the others were as it says already.
+        repeated: this is the first answer to a write that was sent again.
+    """
+
+    generation: UUID
+    position: int
+    through: int
+    upserts: int
+    deletes: int
+    given: int
+    repeated: bool
+
+
+class LiveCollection:
+    """A collection that an application writes to.
+
+    Args:
+        tools: the ports.
+        status: of the generation that serves it.
+        schema: that it was created with.
+    """
+
+    def __init__(self, tools: Tools, status: GenerationStatus, schema: CollectionSchema) -> None:
+        self._tools = tools
+        self.status = status
+        self.schema = schema
+
+    @cached_property
+    def _bodies(self) -> BodyCache:
+        return BodyCache(self._tools.objects)
+
+    async def write(self, write: Write, key: str, context: Context) -> Written:
+        """Record a write; when this returns it is durable.
+
+        Args:
+            write: what is to become of which points.
+            key: idempotency key.
+            context: who, and why.
+
+        Raises:
+            NotFound: a payload is to be set of points that are not there.
+            WritesHeld: a migration is at work on the collection.
+            KeyReused: the key was used for another write.
+            Rejected: the collection was dropped or released.
+        """
+        content = b"".join(
+            len(part).to_bytes(4, "big") + part
+            for part in (
+                self.status.store.encode(),
+                self.status.collection.encode(),
+                *write.content(),
+            )
+        )
+        for attempt in range(ATTEMPTS):
+            answer = await self._tools.ledger.answer(key) if attempt else None
+            if answer is None:
+                try:
+                    answer = await self._record(write, key, context, content)
+                except PointChanged:
+                    if attempt + 1 == ATTEMPTS:
+                        raise
+                    continue
+            return await self._written(answer)
+        raise AssertionError
+
+    async def _record(self, write: Write, key: str, context: Context, content: bytes) -> Answer:
+        bodies: dict[str, bytes] = {}
+        if isinstance(write, Delete):
+            draft = self._tombstones(write.keys)
+        elif isinstance(write, Upsert):
+            draft = await self._images(write.points, "upsert", bodies)
+        else:
+            points, based_on = await self._with_payloads(write.payloads, key)
+            draft = await self._images(points, "set-payload", bodies, based_on)
+        return await self._tools.ledger.record(
+            key, context, [draft], bodies=bodies, content=content
+        )
+
+    def _tombstones(self, keys: Sequence[bytes]) -> ChangeSetDraft:
+        nothing = [0] * len(keys)
+        return ChangeSetDraft(
+            generation=self.status.generation,
+            keys=list(keys),
+            hashes=[None] * len(keys),
+            objects=[],
+            object_index=nothing,
+            rows=nothing,
+            source={"write": "delete", "given": len(keys)},
+            live=True,
+        )
+
+    async def _images(
+        self,
+        points: PointBatch,
+        kind: str,
+        bodies: dict[str, bytes],
+        based_on: list[bytes | None] | None = None,
+    ) -> ChangeSetDraft:
+        """Full images as a draft; a small body is put among `bodies`, a large one is kept now."""
+        size = sum(map(len, points.payloads)) + sum(
+            len(vector) for column in points.vectors.values() for vector in column if vector
+        )
+        if size <= INLINE_BYTES:
+            body, hashes = encode_body(points), points.hashes()
+        else:
+            body, hashes = await asyncio.to_thread(lambda: (encode_body(points), points.hashes()))
+        if len(body) <= SMALL_OBJECT:
+            address = address_of(body)
+            bodies[address] = body
+        else:
+            address = await self._tools.objects.put(body)
+        return ChangeSetDraft(
+            generation=self.status.generation,
+            keys=points.keys,
+            hashes=list(hashes),
+            objects=[address],
+            object_index=[0] * len(points),
+            rows=list(range(len(points))),
+            source={"write": kind, "given": len(points)},
+            based_on=based_on,
+            live=True,
+        )
+
+    async def _with_payloads(
+        self, payloads: Mapping[bytes, Mapping[str, Any]], key: str
+    ) -> tuple[PointBatch, list[bytes | None]]:
+        """Points as they are with these fields set, and the hash that each had."""
+        heads = await self._tools.ledger.heads_of(self.status.generation, sorted(payloads))
+        missing = payloads.keys() - set(heads.keys)
+        if missing and await self._tools.ledger.answer(key) is None:
+            raise NotFound(_not_there(self.status.physical, sorted(missing)))
+        found = await self._bodies.points(heads.bodies())
+        merged = [
+            encode_payload({**decode_payload(payload), **payloads[point]})
+            for point, payload in zip(found.keys, found.payloads, strict=True)
+        ]
+        hashes = dict(zip(heads.keys, heads.hashes, strict=True))
+        return PointBatch(found.keys, merged, found.vectors), [hashes[k] for k in found.keys]
+
+    async def _written(self, answer: Answer) -> Written:
+        (recorded,) = await self._tools.ledger.read(answer.position - 1, 1)
+        event = recorded.event
+        if not isinstance(event, Generation.ChangeSetRecorded):
+            raise Corrupt(f"event {recorded.position} is no write of points")
+        return Written(
+            generation=recorded.stream,
+            position=recorded.position,
+            through=recorded.version,
+            upserts=event.upserts,
+            deletes=event.deletes,
+            given=event.source["given"],
+            repeated=answer.repeated,
+        )
+
+
+async def open_live(tools: Tools, store: str, name: str) -> LiveCollection:
+    """A collection that an application is about to write to, by its name or alias.
+
+    Raises:
+        NotFound: the ledger does not look after it.
+        Conflict: it is being adopted, and the ledger does not know all of its points yet.
+        Rejected: it does not keep the vectors that are written to it.
+    """
+    status = await ready(tools, store, await physical_name(tools.stores, store, name))
+    schema = await recorded_schema(tools.ledger, status.generation)
+    refuse_lossy(schema)
+    return LiveCollection(tools, status, schema)
+
+
+def _not_there(physical: str, keys: Sequence[bytes]) -> str:
+    named = ", ".join(str(id_of(key)) for key in keys[:NAMED])
+    more = f" and {len(keys) - NAMED:,} more" if len(keys) > NAMED else ""
+    return (
+        f"collection {physical!r} has no point {named}{more}, so no payload can be set; nothing of "
+        "this write was recorded. Upsert whole points, or leave these ids out"
+    )
