@@ -192,6 +192,7 @@ class GenerationStatus:
         points: points that the ledger says it has.
         halted_at: version of the change that the store refuses, or None.
         gone: dropped or released.
+        holders: migrations that hold the writes of applications.
     """
 
     generation: UUID
@@ -204,6 +205,7 @@ class GenerationStatus:
     points: int
     halted_at: int | None
     gone: bool
+    holders: tuple[str, ...]
 
 
 @dataclass(frozen=True)

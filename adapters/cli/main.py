@@ -56,6 +56,7 @@ for group, name, function in (
     (app, "verify", verifying.verify),
     (app, "repair", verifying.repair),
     (app, "rebuild", migrations.rebuild),
+    (app, "restore", migrations.restore),
     (app, "search", data.search),
     (app, "recover", recover.recover),
     (app, "worker", servers.worker),

@@ -17,11 +17,11 @@ from domain.model.errors import NotFound, Rejected
 from domain.model.migration import Migration, State
 from domain.model.recipes import recipe_for
 from domain.use_cases.export_version import export_version
+from domain.use_cases.no_longer_true import no_longer_true
 from domain.use_cases.plan_migration import Planned, migration_named, plan_migration
 from domain.use_cases.progress import progress
 from domain.use_cases.steer_migration import (
     cancel_migration,
-    no_longer_true,
     roll_back_migration,
     start_migration,
 )
@@ -269,6 +269,42 @@ async def rebuild(
         "reason": reason,
         "from": {"store": store, "collection": name, "at": at},
         "to": {"store": to_store or store, "collection": into},
+    }
+    async with open_service(cli.settings) as service:
+        planned = await plan_migration(service.tools, spec, cli.context(reason))
+        return await _run(cli, service, planned.migration, yes=yes, reason=reason)
+
+
+async def restore(
+    cli: Cli,
+    name: Name,
+    *,
+    to: Annotated[str, typer.Option(metavar="VERSION", help="Label, position, or ISO 8601 time.")],
+    discard_later_writes: Annotated[
+        bool,
+        typer.Option(
+            "--discard-later-writes", help="Let writes of applications go that came later."
+        ),
+    ] = False,
+    store: Store = DEFAULT,
+    yes: Yes = False,
+    reason: Reason = "",
+) -> int:
+    """Make a collection exactly what it was; the same as the recipe restore-version.
+
+    It is a migration like any other: `rollback` undoes it.
+    """
+    if not reason:
+        raise Rejected("restoring needs --reason, which is recorded")
+    spec = {
+        "version": 1,
+        "name": f"restore {name} to {to}",
+        "recipe": "restore-version",
+        "reason": reason,
+        "store": store,
+        "collection": name,
+        "to": to,
+        "later_writes": "discard" if discard_later_writes else "fail",
     }
     async with open_service(cli.settings) as service:
         planned = await plan_migration(service.tools, spec, cli.context(reason))

@@ -32,7 +32,7 @@ COLUMNS = [
     "points",
     "vectors",
     "digest",
-    "rebuildable",
+    "rebuild",
     "at",
     "actor",
 ]
@@ -68,7 +68,7 @@ def _shown(document: dict[str, Any]) -> dict[str, Any]:
         "in": document["physical"].removeprefix(f"{document['collection']}__"),
         "digest": document["digest"][:HEX_SHOWN],
         "vectors": [f"{name} {spec.shape}".lstrip() for name, spec in sorted(vectors.items())],
-        "rebuildable": document["not_rebuildable"] is None,
+        "rebuild": document["not_rebuildable"] is None,
     }
 
 

@@ -20,7 +20,7 @@ from domain.ports import GenerationStatus, Lease, Recovered
 
 _STATUS = """
 SELECT g.stream, g.collection, g.store, g.physical, g.number, g.recorded, a.applied, g.points,
-    a.halted_at, g.gone
+    a.halted_at, g.gone, g.holders
 FROM generations g JOIN applications a ON a.generation = g.stream
 """
 
@@ -208,4 +208,5 @@ def _status(row: Any) -> GenerationStatus:
         points=row["points"],
         halted_at=row["halted_at"],
         gone=row["gone"],
+        holders=tuple(row["holders"]),
     )

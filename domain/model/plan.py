@@ -16,11 +16,14 @@ class StepKind(StrEnum):
 
     ADOPT = "adopt"
     CREATE = "create"
+    HOLD_WRITES = "hold-writes"
+    RESTORE = "restore"
     FLOW = "flow"
     CHECK = "check"
     POINT_ALIASES = "point-aliases"
     RESTRUCTURE = "restructure"
     DROP = "drop"
+    RESUME_WRITES = "resume-writes"
 
 
 class Phase(StrEnum):

@@ -146,6 +146,30 @@ class Heads:
             found.setdefault(address, []).append(row)
         return found
 
+    def draft(self, generation: UUID, keys: Sequence[bytes], **more: Any) -> ChangeSetDraft:
+        """A change set that makes points of a generation what these heads say.
+
+        They refer to the same bodies; points without a head are deleted.
+
+        Args:
+            generation: its stream.
+            keys: of the points, each once.
+            more: other fields of the draft.
+        """
+        row_of = {key: row for row, key in enumerate(self.keys)}
+        there = [row_of.get(key) for key in keys]
+        objects = sorted({self.objects[row] for row in there if row is not None})
+        place = {address: index for index, address in enumerate(objects)}
+        return ChangeSetDraft(
+            generation=generation,
+            keys=list(keys),
+            hashes=[None if row is None else self.hashes[row] for row in there],
+            objects=objects,
+            object_index=[0 if row is None else place[self.objects[row]] for row in there],
+            rows=[0 if row is None else self.rows[row] for row in there],
+            **more,
+        )
+
 
 @dataclass(frozen=True)
 class Cursor:

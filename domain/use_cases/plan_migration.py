@@ -13,8 +13,11 @@ from domain.model.plan import Plan
 from domain.model.recipes import recipe_for
 from domain.model.recipes.recipe import Recipe, StoreFacts, VersionFacts
 from domain.model.spec import Spec
+from domain.use_cases.later_changes import later_changes
+from domain.use_cases.no_longer_true import no_longer_true
+from domain.use_cases.rebuildable import rebuildable
 from domain.use_cases.tools import Tools, save
-from domain.use_cases.versions import digest_at, find_version
+from domain.use_cases.versions import Place, digest_at, find_version
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,7 @@ async def plan_migration(
     recipe, spec = recipe_for(document)
     canonical = spec.model_dump(mode="json", by_alias=True)
     attempt, latest = await _latest(tools, canonical)
-    if latest is not None and latest.state in {
-        State.RUNNING,
-        State.ROLLING_BACK,
-        State.FAILED,
-        State.COMPLETED,
-    }:
+    if latest is not None and await _stands(tools, recipe, latest):
         return Planned(latest.plan, latest, recorded=True)
     plan = await _plan(tools, recipe, spec)
     if latest is not None and latest.state is State.PLANNED and latest.plan_hash == plan.hash:
@@ -68,6 +66,13 @@ async def plan_migration(
     if record:
         await save(tools.ledger, migration, f"plan/{migration.id}", context)
     return Planned(plan, migration, recorded=record)
+
+
+async def _stands(tools: Tools, recipe: Recipe, migration: Migration) -> bool:
+    """Whether a spec keeps the migration that it has."""
+    if migration.state is State.COMPLETED:
+        return not (recipe.repeats and await no_longer_true(tools, migration))
+    return migration.state in {State.RUNNING, State.ROLLING_BACK, State.FAILED}
 
 
 async def replan(tools: Tools, migration: Migration) -> Plan:
@@ -98,21 +103,27 @@ async def _plan(tools: Tools, recipe: Recipe, spec: Spec) -> Plan:
             if description is not None:
                 described[collection] = description
     known = await tools.applications.generations(store=name)
+    place = await _place(tools, recipe, spec)
     facts = StoreFacts(
         collections=collections,
         aliases=await store.aliases(),
         described=described,
         taken=frozenset(status.physical for status in known),
-        version=await _version(tools, recipe, spec),
+        version=await _version(tools, place) if place is not None else None,
+        later=await later_changes(tools, place)
+        if place is not None and recipe.looks_at_later_changes
+        else None,
     )
     return recipe.plan(spec, rows, facts)
 
 
-async def _version(tools: Tools, recipe: Recipe, spec: Spec) -> VersionFacts | None:
+async def _place(tools: Tools, recipe: Recipe, spec: Spec) -> Place | None:
+    """The version that a recipe asks for, if it does."""
     wanted = recipe.version(spec)
-    if wanted is None:
-        return None
-    place = await find_version(tools, *wanted)
+    return await find_version(tools, *wanted) if wanted is not None else None
+
+
+async def _version(tools: Tools, place: Place) -> VersionFacts:
     generation = await tools.ledger.load(Generation, place.status.generation)
     if generation is None:
         raise Corrupt(f"generation {place.status.generation} has no events")
@@ -125,6 +136,7 @@ async def _version(tools: Tools, recipe: Recipe, spec: Spec) -> VersionFacts | N
         position=place.position,
         points=digest.points,
         digest=digest.hexdigest(),
+        not_rebuildable=await (await rebuildable(tools, generation.id)).why_not(place.through),
     )
 
 

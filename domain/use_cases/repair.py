@@ -5,7 +5,6 @@ ledger does not have are deleted, and what is missing of the schema is made agai
 points stay as they are.
 """
 
-from collections import defaultdict
 from contextlib import aclosing
 from dataclasses import dataclass
 from uuid import uuid4
@@ -13,7 +12,7 @@ from uuid import uuid4
 from domain.model.aggregate import Context
 from domain.model.errors import Conflict, Corrupt, NotFound
 from domain.model.generation import Generation
-from domain.model.recorded import ChangeSetDraft, Heads
+from domain.model.recorded import Heads
 from domain.ports import GenerationStatus
 from domain.use_cases.bodies import BodyCache
 from domain.use_cases.concurrently import in_pages
@@ -136,39 +135,28 @@ class _Run:
             self._done.kept += len(extra)
             extra = []
         heads = await self._tools.ledger.heads_of(self._status.generation, sorted(wanted))
-        rows = await self._readable(heads)
-        keys = [*extra, *(heads.keys[row] for row in rows)]
+        lacking = await self._lacking(heads)
+        keys = [*extra, *(key for key in heads.keys if key not in lacking)]
         if not keys:
             return
         there = await stored_hashes(self._tools, self._status, keys)
-        objects = sorted({heads.objects[row] for row in rows})
-        place = {address: index for index, address in enumerate(objects)}
-        gone = [0] * len(extra)
-        draft = ChangeSetDraft(
-            generation=self._status.generation,
-            keys=keys,
-            hashes=[*([None] * len(extra)), *(heads.hashes[row] for row in rows)],
-            objects=objects,
-            object_index=[*gone, *(place[heads.objects[row]] for row in rows)],
-            rows=[*gone, *(heads.rows[row] for row in rows)],
-            found=[there.get(key) for key in keys],
-        )
+        draft = heads.draft(self._status.generation, keys, found=[there.get(key) for key in keys])
         self._pages += 1
         await self._tools.ledger.record(f"{self._key}/{self._pages}", self._context, [draft])
         self._done.points += len(keys)
 
-    async def _readable(self, heads: Heads) -> list[int]:
-        """Rows of heads whose bodies are there and as they were; the others are counted."""
-        by_body: dict[str, list[int]] = defaultdict(list)
-        for row, address in enumerate(heads.objects):
-            by_body[address].append(row)
-        readable: list[int] = []
-        for address, rows in by_body.items():
+    async def _lacking(self, heads: Heads) -> set[bytes]:
+        """Points whose bodies are gone or altered; they are counted."""
+        lacking: set[bytes] = set()
+        for address, rows in heads.bodies().items():
             try:
                 await self._bodies.get(address)
             except (Corrupt, NotFound) as error:
+                lacking.update(
+                    key
+                    for key, body in zip(heads.keys, heads.objects, strict=True)
+                    if body == address
+                )
                 self._done.lacking += len(rows)
                 self._done.cause = self._done.cause or str(error)
-            else:
-                readable += rows
-        return sorted(readable)
+        return lacking

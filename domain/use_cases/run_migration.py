@@ -16,6 +16,7 @@ from domain.ports import Leaders, Ledger
 from domain.use_cases.histories import refuse_newer_stores
 from domain.use_cases.steps import EXECUTORS
 from domain.use_cases.steps.create import refuse_later_writes
+from domain.use_cases.steps.flow import refuse_lost_writes
 from domain.use_cases.steps.step_run import BACK, FORWARD, StepRun
 from domain.use_cases.tools import Tools, save_first
 from domain.use_cases.versions import note_versions
@@ -122,6 +123,8 @@ async def _undo(run: StepRun, migration: Migration) -> dict[str, Any]:
         for step in migration.plan.steps:
             if step.kind is StepKind.CREATE:
                 await refuse_later_writes(replace(run, step=step))
+            elif step.kind is StepKind.FLOW:
+                await refuse_lost_writes(replace(run, step=step))
     return await EXECUTORS[run.step.kind].undo(run)
 
 
@@ -176,7 +179,9 @@ def _statistics(migration: Migration) -> dict[str, Any]:
     made = migration.results.get("create", {})
     created, existing = len(made.get("created", [])), len(made.get("existing", []))
     flow = migration.results.get("flow", {})
+    restored = migration.results.get("restore")
     return {
+        **({"points_restored": sum(restored.values())} if restored is not None else {}),
         "sources_processed": planned.get("sources", 0),
         "sources_skipped": len(planned.get("skipped_sources", [])),
         "collections_created": created,

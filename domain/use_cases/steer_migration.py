@@ -5,7 +5,6 @@ from uuid import UUID, uuid4
 from domain.model.aggregate import Context
 from domain.model.errors import PlanStale
 from domain.model.migration import Migration, State
-from domain.model.plan import StepKind
 from domain.use_cases.plan_migration import replan
 from domain.use_cases.tools import Tools, update
 
@@ -66,24 +65,3 @@ async def roll_back_migration(
     return await update(
         tools.ledger, Migration, migration, key, context, Migration.request_rollback
     )
-
-
-async def no_longer_true(tools: Tools, migration: Migration) -> list[str]:
-    """What of a completed migration is not so any more, a sentence each."""
-    found = []
-    for step in migration.plan.steps:
-        if step.kind is StepKind.CREATE:
-            there = set(await tools.stores.store(step.params["store"]).collections())
-            found += [
-                f"collection {target['physical']!r} is gone"
-                for target in step.params["collections"]
-                if target["physical"] not in there
-            ]
-        elif step.kind is StepKind.POINT_ALIASES:
-            aliases = await tools.stores.store(step.params["store"]).aliases()
-            found += [
-                f"{alias!r} points to {aliases.get(alias, 'nothing')!r}, not to {physical!r}"
-                for alias, physical in step.params["aliases"].items()
-                if aliases.get(alias) != physical
-            ]
-    return found

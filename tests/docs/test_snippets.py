@@ -40,7 +40,7 @@ def test_commands_and_options_exist(snippet: Snippet, generator: ModuleType) -> 
         name = next((n for n in (" ".join(words[:2]), words[0]) if n in known), None)
         assert name is not None, f"there is no command {' '.join(words)!r}"
         options = {o for p in known[name].params for o in (*p.opts, *p.secondary_opts)}
-        used = {word.partition("=")[0] for word in words if word.startswith("-")}
+        used = {word.partition("=")[0] for word in words if word.startswith("-") and word != "-"}
         assert used <= options | {"--help"}
 
 

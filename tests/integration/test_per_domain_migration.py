@@ -11,11 +11,11 @@ from domain.model.points import PointBatch, decode_payload, decode_sparse
 from domain.model.schema import CollectionSchema
 from domain.ports import Hit
 from domain.use_cases import work_flows
+from domain.use_cases.no_longer_true import no_longer_true
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.search_collections import search_collections
 from domain.use_cases.steer_migration import (
     cancel_migration,
-    no_longer_true,
     roll_back_migration,
 )
 from tests.integration.builders import DOCS, document_points

@@ -31,9 +31,10 @@ from adapters.logs import log_to
 from domain.model.errors import Rejected
 from domain.model.migration import Migration, State
 from domain.model.points import Digest, decode_payload
+from domain.use_cases.no_longer_true import no_longer_true
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.search_collections import search_collections
-from domain.use_cases.steer_migration import no_longer_true, roll_back_migration, start_migration
+from domain.use_cases.steer_migration import roll_back_migration, start_migration
 from domain.use_cases.verify import verify
 
 MARKER = "demo.yaml"

@@ -11,10 +11,17 @@ from domain.model.recipes.adopt_collections import AdoptCollections
 from domain.model.recipes.per_domain_collections import PerDomainCollections
 from domain.model.recipes.rebuild_version import RebuildVersion
 from domain.model.recipes.recipe import Recipe
+from domain.model.recipes.restore_version import RestoreVersion
 from domain.model.spec import Spec, nearest, parse, refuse_credentials
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (AdoptCollections(), PerDomainCollections(), RebuildVersion())
+    recipe.name: recipe
+    for recipe in (
+        AdoptCollections(),
+        PerDomainCollections(),
+        RebuildVersion(),
+        RestoreVersion(),
+    )
 }
 
 

@@ -23,6 +23,7 @@ from domain.model.recipes.steps import (
     create_step,
     drop_step,
     flow_step,
+    hold_step,
 )
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from domain.model.spec import Section, Spec
@@ -126,6 +127,7 @@ class PerDomainCollections(Recipe):
         steps = [
             adopt_step(spec.source.store, _shared(spec), spec.batch.size),
             _create(spec, store, targets, physical, schemas),
+            hold_step(spec.source.store, _shared(spec)),
             _flow(spec, store, targets, physical),
             check_step(spec.to.store, [*_shared(spec), *physical.values()]),
         ]

@@ -73,6 +73,8 @@ class RebuildVersion(Recipe):
         problems = [problem for one in (name, physical) if (problem := problem_with(one))]
         if name in store.collections or name in store.aliases:
             problems.append(f"{name!r} exists in store {spec.to.store!r}; choose another name")
+        if version.not_rebuildable:
+            problems.append(f"the version cannot be rebuilt: {version.not_rebuildable}")
         if problems:
             raise InvalidSpec(tuple(dict.fromkeys(problems)))
         steps = [

@@ -54,6 +54,7 @@ class VersionFacts:
         position: of that event in the ledger.
         points: that it has.
         digest: hexadecimal SHA-256 over its sorted (id, hash).
+        not_rebuildable: why its points cannot all be read any more, or None.
     """
 
     generation: str
@@ -63,6 +64,30 @@ class VersionFacts:
     position: int
     points: int
     digest: str
+    not_rebuildable: str | None = None
+
+
+@dataclass(frozen=True)
+class LaterFacts:
+    """What became of a collection since a version.
+
+    Attributes:
+        generation: stream of the generation that serves it now.
+        physical: its name in the store.
+        schema: vectors, indexes and settings.
+        added: points that the version does not have.
+        removed: points that only the version has.
+        changed: points that both have, with other content.
+        writes: writes of applications since.
+    """
+
+    generation: str
+    physical: str
+    schema: CollectionSchema
+    added: int
+    removed: int
+    changed: int
+    writes: int
 
 
 @dataclass(frozen=True)
@@ -75,6 +100,8 @@ class StoreFacts:
         described: those collections that the recipe asked for and that exist.
         taken: physical names that the ledger has used before, which are not used again.
         version: that the recipe asked for.
+        later: what became of the collection since, if the recipe asked for it and something serves
+            the collection.
     """
 
     collections: frozenset[str]
@@ -82,6 +109,7 @@ class StoreFacts:
     described: dict[str, CollectionDescription]
     taken: frozenset[str]
     version: VersionFacts | None = None
+    later: LaterFacts | None = None
 
 
 class Recipe(Protocol):
@@ -89,6 +117,10 @@ class Recipe(Protocol):
 
     name: str
     spec: type[Spec]
+    looks_at_later_changes: bool = False
+    """Whether it needs to know what became of the collection since the version."""
+    repeats: bool = False
+    """Whether a spec that was carried out is carried out again when it is no longer true."""
 
     def table(self, spec: Spec) -> tuple[str, str] | None:  # noqa: ARG002
         """Connection and name of the table that it needs read, or None."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from domain.model.plan import Phase, Step, StepKind
+from domain.model.recipes.recipe import VersionFacts
 from domain.model.schema import CollectionSchema
 
 NAMED = 3
@@ -41,6 +42,70 @@ def create_step(
         does=does,
         undo="drop those that it created",
         verify="each exists with its vectors and indexes",
+    )
+
+
+def hold_step(store: str, collections: Sequence[str]) -> Step:
+    """Hold the writes of applications to collections."""
+    return Step(
+        id="hold",
+        kind=StepKind.HOLD_WRITES,
+        phase=Phase.MIGRATION,
+        params={"store": store, "collections": list(collections)},
+        does=f"take no live writes to {_named(collections)} from here on",
+        undo="take live writes again",
+        verify="a live write is refused, and names this migration",
+    )
+
+
+def resume_step(store: str, collections: Sequence[str]) -> Step:
+    """Let the writes of applications to collections go on that were held."""
+    return Step(
+        id="resume",
+        kind=StepKind.RESUME_WRITES,
+        phase=Phase.CUT_OVER,
+        params={"store": store, "collections": list(collections)},
+        does=f"take live writes to {_named(collections)} again",
+        undo="hold them until the rest is undone",
+        verify="a live write is recorded",
+    )
+
+
+def restore_step(
+    store: str,
+    batch: int,
+    collection: str,
+    version: VersionFacts,
+    later_writes: str,
+) -> Step:
+    """Make a collection what it was at a version.
+
+    Args:
+        store: that has it.
+        batch: points of one change set.
+        collection: its physical name.
+        version: that it is to be.
+        later_writes: fail if there are any by then, or discard them.
+    """
+    return Step(
+        id="restore",
+        kind=StepKind.RESTORE,
+        phase=Phase.MIGRATION,
+        params={
+            "store": store,
+            "batch": batch,
+            "collection": collection,
+            "version": {
+                "generation": version.generation,
+                "through": version.through,
+                "position": version.position,
+            },
+            "later_writes": later_writes,
+        },
+        does=f"make {collection} what it was at position {version.position}: "
+        f"{version.points:,} points",
+        undo="give the points back what they were, except those that were written since",
+        verify="digest of the collection equals the version's",
     )
 
 

@@ -3,7 +3,18 @@
 from typing import Any, Protocol
 
 from domain.model.plan import StepKind
-from domain.use_cases.steps import adopt, aliases, check, create, drop, flow, restructure
+from domain.use_cases.steps import (
+    adopt,
+    aliases,
+    check,
+    create,
+    drop,
+    flow,
+    hold,
+    restore,
+    restructure,
+    resume,
+)
 from domain.use_cases.steps.step_run import StepRun
 
 
@@ -20,9 +31,12 @@ class Executor(Protocol):
 EXECUTORS: dict[StepKind, Executor] = {
     StepKind.ADOPT: adopt,
     StepKind.CREATE: create,
+    StepKind.HOLD_WRITES: hold,
+    StepKind.RESTORE: restore,
     StepKind.FLOW: flow,
     StepKind.CHECK: check,
     StepKind.POINT_ALIASES: aliases,
     StepKind.RESTRUCTURE: restructure,
     StepKind.DROP: drop,
+    StepKind.RESUME_WRITES: resume,
 }

@@ -1,13 +1,18 @@
 """Route the points of adopted collections to their targets."""
 
 from collections import Counter
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
 from domain.model.flow import FlowRange
+from domain.model.points import id_of
+from domain.ports import GenerationStatus
+from domain.use_cases.carry import carry_back, changed_by_others
 from domain.use_cases.concurrently import concurrently
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
 from domain.use_cases.tools import live_generation
+from domain.use_cases.versions import digest_at
 
 
 async def do(run: StepRun) -> dict[str, Any]:
@@ -82,9 +87,12 @@ def _unplaced(result: dict[str, Any], field: str) -> str:
 
 
 async def undo(run: StepRun) -> dict[str, Any]:
-    """Stop the flows; delete the copies from collections that are not dropped anyway."""
+    """Stop the flows, carry later writes back, and delete copies that are not dropped anyway."""
+    carried: Counter[str] = Counter()
     for planned in run.step.params["flows"]:
         await run.stop_flow(planned["source"])
+        if planned.get("version") is None:
+            carried.update(await _carry_back(run, planned))
     deleted, waiting = {}, []
     for physical in run.step.params["existing"]:
         status = await live_generation(run.tools.applications, run.store_name, physical)
@@ -92,4 +100,74 @@ async def undo(run: StepRun) -> dict[str, Any]:
             deleted[physical] = await run.delete_all(status.generation, physical)
             waiting.append(status.generation)
     await run.applied(waiting, skip=True)
-    return {"deleted": deleted}
+    return {"deleted": deleted, "carried_back": dict(carried)}
+
+
+async def _carry_back(run: StepRun, planned: dict[str, Any]) -> dict[str, int]:
+    """Record what became of the targets of a flow since in its source; points by target."""
+    carried = {}
+    source = await live_generation(run.tools.applications, run.store_name, planned["source"])
+    flow = run.forward_flow(run.step.id, planned["source"])
+    for target in await _targets(run, planned):
+        await run.hold(target.generation)
+        if source is None:
+            await _refuse_changed(run, target, flow, "its source is gone")
+        elif count := await carry_back(run, target, source, flow):
+            carried[target.physical] = count
+    if source is not None and carried:
+        await run.applied([source.generation], skip=True)
+    return carried
+
+
+async def _targets(run: StepRun, planned: dict[str, Any]) -> list[GenerationStatus]:
+    """The targets of a flow that are still looked after."""
+    found = [
+        await live_generation(run.tools.applications, run.store_name, physical)
+        for physical in sorted(set(planned["routes"].values()))
+    ]
+    return [status for status in found if status is not None]
+
+
+async def refuse_lost_writes(run: StepRun) -> None:
+    """Before a rollback: what was written to the targets since must have a way back.
+
+    Raises:
+        StepBlocked: it has none, because they are copies of a version, or because another migration
+            has moved their points on.
+    """
+    for planned in run.step.params["flows"]:
+        flow = run.forward_flow(run.step.id, planned["source"])
+        for target in await _targets(run, planned):
+            others = [holder for holder in target.holders if holder != str(run.migration)]
+            if others:
+                raise StepBlocked(
+                    f"migration {', '.join(others)} works on {target.physical!r}, or has moved its "
+                    "points on; roll that back first. Nothing was undone so far."
+                )
+            version = planned.get("version")
+            if version is not None and not await _holds(run, target, version):
+                await _refuse_changed(run, target, flow, "it is a copy of a version")
+
+
+async def _holds(run: StepRun, target: GenerationStatus, version: dict[str, Any]) -> bool:
+    """Whether a target is what the version is that it was filled with."""
+    ledger = run.tools.ledger
+    now = await digest_at(ledger, target.generation, target.recorded)
+    then = await digest_at(ledger, UUID(version["generation"]), version["through"])
+    return now.hexdigest() == then.hexdigest()
+
+
+async def _refuse_changed(run: StepRun, target: GenerationStatus, flow: UUID, why: str) -> None:
+    """Refuse to undo a target that others have written to.
+
+    Raises:
+        StepBlocked: with one of the points.
+    """
+    async with aclosing(changed_by_others(run.tools.ledger, target.generation, flow)) as changed:
+        async for _, keys in changed:
+            raise StepBlocked(
+                f"{target.physical!r} was written to since (such as point {id_of(keys[0])}), and "
+                f"there is no collection to carry that back to: {why}. Take what you need "
+                "out of it (`rebuild --into`), restore it to what it was, and roll back again; or "
+                "keep it. Nothing was undone so far."
+            )

@@ -1,7 +1,7 @@
 """What every step executor is given, and how it waits for workers."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -138,6 +138,28 @@ class StepRun:
             self.key("release", physical),
             self.context,
             Generation.release,
+        )
+
+    async def hold(self, generation: UUID) -> None:
+        """Refuse live writes to a generation; again changes nothing."""
+        await self._decide("hold", generation, Generation.hold_writes)
+
+    async def resume(self, generation: UUID) -> None:
+        """Let live writes to a generation go on, as far as this migration goes."""
+        await self._decide("resume", generation, Generation.resume_writes)
+
+    async def _decide(
+        self, what: str, generation: UUID, decide: Callable[[Generation, str], None]
+    ) -> None:
+        migration = str(self.migration)
+        key = self.key(what, str(generation))
+        await update(
+            self.tools.ledger,
+            Generation,
+            generation,
+            key,
+            self.context,
+            lambda found: decide(found, migration),
         )
 
     async def start_flow(
@@ -285,7 +307,7 @@ class StepRun:
         if isinstance(event, REPAIRS):
             return False
         if isinstance(event, Generation.ChangeSetRecorded):
-            return event.deletes > 0
+            return event.deletes > 0 or bool(event.source.get("carried"))
         return isinstance(event, Generation.Dropped | Generation.AliasRemoved)
 
     async def verify(self, physical: str) -> Verification:

@@ -65,10 +65,11 @@ def test_the_spec_of_another_recipe_is_refused() -> None:
 
 def test_the_steps_of_a_plan() -> None:
     made = plan(BASE, ROWS)
-    assert ids(made) == ["adopt", "create", "flow", "check", "aliases", "restructure"]
+    assert ids(made) == ["adopt", "create", "hold", "flow", "check", "aliases", "restructure"]
     assert [s.kind for s in made.steps] == [
         StepKind.ADOPT,
         StepKind.CREATE,
+        StepKind.HOLD_WRITES,
         StepKind.FLOW,
         StepKind.CHECK,
         StepKind.POINT_ALIASES,
@@ -332,7 +333,7 @@ def test_an_empty_physical_target_is_counted_as_existing() -> None:
 
 def test_physical_names_need_no_aliases() -> None:
     made = plan(PHYSICAL, ROWS)
-    assert ids(made) == ["adopt", "create", "flow", "check", "restructure"]
+    assert ids(made) == ["adopt", "create", "hold", "flow", "check", "restructure"]
     assert {t[0] == t[1] for t in targets(made)} == {True}
 
 
@@ -367,7 +368,7 @@ def test_shared_collections_are_kept_unless_asked() -> None:
 
 
 def test_without_sources_there_is_little_to_do() -> None:
-    assert ids(plan(BASE, [])) == ["adopt", "create", "flow", "check"]
+    assert ids(plan(BASE, [])) == ["adopt", "create", "hold", "flow", "check"]
 
 
 def test_nothing_drifts_while_only_points_come_and_go() -> None:

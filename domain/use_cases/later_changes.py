@@ -1,0 +1,56 @@
+"""What became of a collection after one of its versions."""
+
+from domain.model.generation import Generation
+from domain.model.recipes.recipe import LaterFacts
+from domain.ports import GenerationStatus, Ledger
+from domain.use_cases.diff_versions import VersionDiff, diff_versions
+from domain.use_cases.tools import Tools, recorded_schema
+from domain.use_cases.versions import Place, generations_of
+
+EVENTS_AT_ONCE = 1000
+
+
+async def later_changes(tools: Tools, version: Place) -> LaterFacts | None:
+    """What became of a collection since a version; None if nothing serves it any more.
+
+    Memory stays at a page of each side.
+    """
+    status = version.status
+    known = await generations_of(tools, status.store, status.collection)
+    live = [one for one in known if not one.gone]
+    if not live:
+        return None
+    now = live[-1]
+    diff = VersionDiff()
+    async for _ in diff_versions(tools, version, Place(now, now.recorded, 0), diff):
+        pass
+    return LaterFacts(
+        generation=str(now.generation),
+        physical=now.physical,
+        schema=await recorded_schema(tools.ledger, now.generation),
+        added=diff.added,
+        removed=diff.removed,
+        changed=diff.changed,
+        writes=await later_writes(tools.ledger, version, now),
+    )
+
+
+async def later_writes(ledger: Ledger, version: Place, now: GenerationStatus) -> int:
+    """How many writes of applications came after a version, to its generation and to this one."""
+    writes = await _writes(ledger, version.status, version.through)
+    if now.generation != version.status.generation:
+        writes += await _writes(ledger, now, 0)
+    return writes
+
+
+async def _writes(ledger: Ledger, status: GenerationStatus, after: int) -> int:
+    writes = 0
+    while events := await ledger.events(
+        status.generation, after=after, through=after + EVENTS_AT_ONCE
+    ):
+        for recorded in events:
+            event = recorded.event
+            if isinstance(event, Generation.ChangeSetRecorded) and "write" in event.source:
+                writes += bool(event.upserts or event.deletes)
+        after = events[-1].version
+    return writes

@@ -1,0 +1,109 @@
+"""Make a collection exactly what it was at a version, as recorded changes."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+from uuid import UUID, uuid4
+
+from domain.model.generation import Generation
+from domain.model.recorded import ChangeSetDraft, Recorded
+from domain.ports import GenerationStatus
+from domain.use_cases.concurrently import in_pages
+from domain.use_cases.later_changes import later_writes
+from domain.use_cases.merge import Side, merge, recorded_points
+from domain.use_cases.steps.step_run import StepBlocked, StepRun
+from domain.use_cases.versions import Place
+
+EVENTS_AT_ONCE = 200
+
+
+async def do(run: StepRun) -> dict[str, Any]:
+    """Record what differs from the version; again records what is left.
+
+    Raises:
+        StepBlocked: there are later writes by now, and nobody said that they may go.
+    """
+    status = await run.generation(run.step.params["collection"])
+    version = await _version(run)
+    if run.step.params["later_writes"] == "fail":
+        writes = await later_writes(run.tools.ledger, version, status)
+        if writes:
+            raise StepBlocked(
+                f"later writes to {status.physical!r} would go ({writes:,}), which were not there "
+                "when this was planned; plan again with `later_writes: discard` if they may"
+            )
+    now = Side(recorded_points(run.tools.ledger, status.generation))
+    then = Side(recorded_points(run.tools.ledger, version.status.generation, version.through))
+    differences = in_pages(merge(now, then), run.step.params["batch"])
+    async with aclosing(differences) as pages:
+        async for page in pages:
+            keys = [key for _, key in page]
+            draft = await _as_it_was(run, status, keys, version)
+            await run.tools.ledger.record(run.key("restore", str(uuid4())), run.context, [draft])
+    await run.applied([status.generation])
+    return await _counts(run, status)
+
+
+async def undo(run: StepRun) -> dict[str, Any]:
+    """Give the points back what they were before; what others wrote to them since stays."""
+    status = await run.generation(run.step.params["collection"])
+    own = [recorded.version async for recorded in _own_changes(run, status)]
+    if own:
+        before = Place(status, own[0] - 1, 0)
+        async for recorded in _own_changes(run, status):
+            address = vars(recorded.event)["manifest"]
+            manifest = (await run.tools.ledger.manifests([address]))[address]
+            draft = await _as_it_was(run, status, manifest.keys, before, captured_at=own[-1])
+            key = run.key("undo", str(recorded.version))
+            await run.tools.ledger.record(key, run.context, [draft])
+    await run.applied([status.generation], skip=True)
+    return {"changes": len(own)}
+
+
+async def _version(run: StepRun) -> Place:
+    version = run.step.params["version"]
+    status = await run.tools.applications.status(UUID(version["generation"]))
+    if status is None:
+        raise StepBlocked(f"there is no generation {version['generation']}")
+    return Place(status, version["through"], version["position"])
+
+
+async def _as_it_was(
+    run: StepRun,
+    status: GenerationStatus,
+    keys: list[bytes],
+    version: Place,
+    captured_at: int | None = None,
+) -> ChangeSetDraft:
+    """A change set that makes points what they were at a version; they refer to the same bodies."""
+    heads = await run.tools.ledger.heads_of(
+        version.status.generation, sorted(keys), at=version.through
+    )
+    source = {"step": run.step.id, "migration": str(run.migration), "direction": run.direction}
+    return heads.draft(status.generation, keys, captured_at=captured_at, source=source)
+
+
+async def _own_changes(run: StepRun, status: GenerationStatus) -> AsyncIterator[Recorded]:
+    """The change sets that the forward run of this step recorded."""
+    version = run.step.params["version"]
+    after = version["through"] if version["generation"] == str(status.generation) else 0
+    while events := await run.tools.ledger.events(
+        status.generation, after=after, through=after + EVENTS_AT_ONCE
+    ):
+        for recorded in events:
+            event = recorded.event
+            if (
+                isinstance(event, Generation.ChangeSetRecorded)
+                and event.source.get("migration") == str(run.migration)
+                and event.source["direction"] == "do"
+            ):
+                yield recorded
+        after = events[-1].version
+
+
+async def _counts(run: StepRun, status: GenerationStatus) -> dict[str, Any]:
+    written = deleted = 0
+    async for recorded in _own_changes(run, status):
+        event = vars(recorded.event)
+        written, deleted = written + event["upserts"], deleted + event["deletes"]
+    return {"written": written, "deleted": deleted}
