@@ -126,7 +126,7 @@ def canonical_rows(
         )
     wide = rows.astype(np.float64, copy=False)
     with np.errstate(over="ignore"):  # becomes infinity, which is refused
-        kept = np.ascontiguousarray(rows, dtype=FLOAT32)
+        kept = np.array(rows, dtype=FLOAT32, order="C")  # a copy, which may be changed
     finite = np.isfinite(kept).all(axis=1)
     if not finite.all():
         raise InvalidPoint(
@@ -139,7 +139,6 @@ def canonical_rows(
     wrong = np.abs(squares - 1.0) > UNIT_TOLERANCE
     lengths = np.linalg.norm(wide[wrong], axis=1, keepdims=True)
     unit = np.divide(wide[wrong], lengths, out=np.zeros_like(wide[wrong]), where=lengths > 0)
-    kept = kept if kept.flags.writeable else kept.copy()
     kept[wrong] = unit
     return kept
 
