@@ -22,6 +22,7 @@ BENCHES = (
     "migration",
     "latency",
     "verify",
+    "live",
     "rebuild",
     "memory",
     "appliers",
