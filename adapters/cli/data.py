@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from adapters.bootstrap import DEFAULT, Service, open_service
-from adapters.cli.command import Cli, Name, Reason, Store, Yes
+from adapters.cli.command import At, Cli, Name, Reason, Store, Yes
 from adapters.cli.tables import pairs, rows
 from adapters.embedders.lsa import LsaModel
 from domain.model.errors import NotFound, Rejected
@@ -15,7 +15,9 @@ from domain.model.points import decode_payload, id_of
 from domain.model.spec import nearest
 from domain.ports import GenerationStatus
 from domain.use_cases.search_collections import search_collections
+from domain.use_cases.search_versions import search_versions
 from domain.use_cases.tools import physical_name
+from domain.use_cases.versions import find_version
 
 TEXT_SHOWN = 70
 POSITIONS = ["state", "points", "recorded", "applied", "verified", "halted_at"]
@@ -111,19 +113,23 @@ async def search(
     ] = "",
     using: Annotated[str, typer.Option(help="Vector name.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 5,
+    at: At = None,
     store: Store = DEFAULT,
 ) -> None:
-    """Search one collection, or several merged, by text."""
+    """Search one collection, or several merged, by text; with --at, as they were then."""
+    wanted = [name.strip() for name in names.split(",")]
+    how: dict[str, Any] = {
+        "using": using,
+        "limit": limit,
+        "match": {source_field: source} if source else None,
+    }
     async with open_service(cli.settings) as service:
-        model = LsaModel.load(_model(service, embedder))
-        hits = await search_collections(
-            service.stores.store(store),
-            [name.strip() for name in names.split(",")],
-            model.embed([text])[0].tolist(),
-            using=using,
-            limit=limit,
-            match={source_field: source} if source else None,
-        )
+        vector = LsaModel.load(_model(service, embedder)).embed([text])[0].tolist()
+        if at is None:
+            hits = await search_collections(service.stores.store(store), wanted, vector, **how)
+        else:
+            places = [await find_version(service.tools, store, name, at) for name in wanted]
+            hits = await search_versions(service.tools, places, vector, **how)
     found: list[dict[str, Any]] = [
         {
             "score": round(hit.score, 4),
