@@ -259,9 +259,13 @@ class Applications(Protocol):
         """Where a generation stands."""
 
     async def generations(
-        self, *, store: str | None = None, physical: str | None = None
+        self,
+        *,
+        store: str | None = None,
+        physical: str | None = None,
+        collection: str | None = None,
     ) -> list[GenerationStatus]:
-        """All generations, oldest first, or those with this store or physical name."""
+        """All generations, oldest first, or those with this store, physical or logical name."""
 
     async def lagging(self) -> list[GenerationStatus]:
         """Generations that are not halted and have changes to apply."""

@@ -1,12 +1,13 @@
 """Commands with which applications and people write points."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from enum import StrEnum
 from typing import Annotated
 from uuid import uuid4
 
 import typer
+from rich.console import Console
 
 from adapters.bootstrap import DEFAULT, Service, open_service
 from adapters.cli.command import Cli, Name, Reason, Store
@@ -14,7 +15,6 @@ from adapters.cli.following import PATIENCE_SECONDS, require_workers
 from adapters.cli.tables import pairs
 from adapters.files.read_points import STDIN, read_writes
 from domain.model.errors import LedgerError, Rejected
-from domain.use_cases.concurrently import side_by_side
 from domain.use_cases.wait_applied import wait_applied
 from domain.use_cases.write_points import LiveCollection, Write, Written, open_live
 
@@ -100,6 +100,8 @@ async def _write(
     reason: str,
 ) -> None:
     done = _Done(key or str(uuid4()))
+    if not key:  # said before anything can go wrong
+        Console(stderr=True, highlight=False).print(f"key {done.key}")
     async with open_service(cli.settings) as service:
         live = await open_live(service.tools, store, name)
         try:
@@ -111,7 +113,10 @@ async def _write(
         if done.last is None:
             raise Rejected(f"{file} has no points; nothing was written")
         if wait is Wait.READABLE:
-            await _readable(service, done.last)
+            try:
+                await _readable(service, done.last)
+            except LedgerError as error:
+                _tell_recorded(error, done.last)
     shown = {
         "collection": name,
         "physical": live.status.physical,
@@ -172,8 +177,20 @@ async def _record(
     write = await following()
     while write is not None:
         recording = live.write(write, f"points/{done.key}/{done.writes}", context)
-        written, write = await side_by_side(recording, following())
-        done.add(written)
+        write = await _both(recording, following(), done)
+
+
+async def _both(
+    recording: Awaitable[Written], following: Awaitable[Write | None], done: _Done
+) -> Write | None:
+    """Record a write while the next one is read; if that one is wrong, this one counts."""
+    written, write = await asyncio.gather(recording, following, return_exceptions=True)
+    if isinstance(written, BaseException):
+        raise written
+    done.add(written)
+    if isinstance(write, BaseException):
+        raise write
+    return write
 
 
 def _tell_how_far(cli: Cli, error: LedgerError, done: _Done) -> None:
@@ -189,6 +206,16 @@ def _tell_how_far(cli: Cli, error: LedgerError, done: _Done) -> None:
     if cli.json:
         cli.emit({"key": done.key, "writes": done.writes, "points": done.given})
     error.args = (f"{error}. {so_far}", *error.args[1:])
+    raise error
+
+
+def _tell_recorded(error: LedgerError, last: Written) -> None:
+    """Say with an error that what was to be readable is recorded.
+
+    Raises:
+        LedgerError: the same kind of error.
+    """
+    error.args = (f"everything is recorded (position {last.position}): {error}", *error.args[1:])
     raise error
 
 

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adapters.files.parquet import SUFFIX, column_name
-from domain.model.canonical import canonical_rows, keys_of, payloads_of, points_of
+from domain.model.canonical import canonical_rows, canonical_sparse, keys_of, payloads_of, points_of
 from domain.model.errors import InvalidPoint, Rejected
-from domain.model.points import PointBatch, encode_payload, encode_sparse, key_of
+from domain.model.points import PointBatch, encode_payload, key_of
 from domain.model.schema import CollectionSchema, VectorKind, VectorSpec
 from domain.use_cases.write_points import Delete, SetPayload, Upsert, Write
 
@@ -195,6 +195,8 @@ def _encoded(spec: VectorSpec, column: Any, keys: Sequence[bytes], name: str) ->
 def _rows(spec: VectorSpec, lists: Any) -> Any:
     """`(n, dimension)` numbers of an Arrow array of lists without nulls."""
     numbers = lists.flatten()
+    if not (pa.types.is_floating(numbers.type) or pa.types.is_integer(numbers.type)):
+        raise pa.ArrowInvalid("no numbers")
     if numbers.null_count:
         raise InvalidPoint("a vector has null for a number")
     lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
@@ -222,6 +224,6 @@ def _multi(spec: VectorSpec, column: Any, owners: Sequence[bytes], name: str) ->
 def _sparse(_spec: VectorSpec, column: Any, _owners: Sequence[bytes], _name: str) -> list[bytes]:
     indices, values = column.field("indices"), column.field("values")
     return [
-        encode_sparse(np.asarray(index.values), np.asarray(value.values))
+        canonical_sparse(np.asarray(index.values), np.asarray(value.values))
         for index, value in zip(indices, values, strict=True)
     ]

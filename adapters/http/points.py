@@ -16,7 +16,7 @@ from adapters.http.collections import StoreName
 from adapters.http.idempotency import Once, required_key
 from adapters.http.problems import described
 from domain.model.canonical import keys_of, payloads_of, points_of
-from domain.model.errors import InvalidPoint, Unavailable
+from domain.model.errors import Conflict, InvalidPoint, Unavailable
 from domain.use_cases.wait_applied import wait_applied
 from domain.use_cases.write_points import (
     Delete,
@@ -253,14 +253,14 @@ async def _write(
 
 
 async def _readable(service: Service, written: Written) -> bool:
-    """Whether the store has a write, in time."""
+    """Whether the store has a write, in time; whatever stands in the way, it is recorded."""
 
     async def silence() -> None:
-        raise Unavailable("nothing is applied")
+        """The request ends before the patience of `wait_applied`."""
 
     try:
         async with asyncio.timeout(READABLE_SECONDS):
             await wait_applied(service.tools, written.generation, written.through, silence)
-    except TimeoutError:
+    except (TimeoutError, Conflict, Unavailable):
         return False
     return True

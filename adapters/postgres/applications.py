@@ -30,6 +30,7 @@ _ONE = f"{_STATUS} WHERE g.stream = $1"
 # Where generations stand, oldest first.
 _ALL = f"""{_STATUS}
 WHERE ($1::text IS NULL OR g.store = $1) AND ($2::text IS NULL OR g.physical = $2)
+    AND ($3::text IS NULL OR g.collection = $3)
 ORDER BY g.gid
 """
 
@@ -92,11 +93,16 @@ class PostgresApplications:
         return None if row is None else _status(row)
 
     async def generations(
-        self, *, store: str | None = None, physical: str | None = None
+        self,
+        *,
+        store: str | None = None,
+        physical: str | None = None,
+        collection: str | None = None,
     ) -> list[GenerationStatus]:
-        """All generations, oldest first, or those with this store or physical name."""
+        """All generations, oldest first, or those with this store, physical or logical name."""
         async with self._database.connection() as connection:
-            return [_status(row) for row in await connection.fetch(_ALL, store, physical)]
+            rows = await connection.fetch(_ALL, store, physical, collection)
+        return [_status(row) for row in rows]
 
     async def lagging(self) -> list[GenerationStatus]:
         """Generations that are not halted and have changes to apply."""

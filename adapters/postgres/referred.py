@@ -7,14 +7,14 @@ from adapters.postgres.connection import Database
 
 PAGE = 20_000
 
-# The next bodies that any version of a generation refers to, by number.
+# Every body that any version of a generation refers to.
 _BODIES = """
 WITH g AS (SELECT gid FROM generations WHERE stream = $1), used AS (
-    SELECT body FROM heads WHERE gid = (SELECT gid FROM g) AND body > $2
+    SELECT body FROM heads WHERE gid = (SELECT gid FROM g) AND body IS NOT NULL
     UNION
-    SELECT body FROM past_heads WHERE gid = (SELECT gid FROM g) AND body > $2
+    SELECT body FROM past_heads WHERE gid = (SELECT gid FROM g)
 )
-SELECT b.id, b.address FROM used JOIN bodies b ON b.id = used.body ORDER BY b.id LIMIT $3
+SELECT b.address FROM used JOIN bodies b ON b.id = used.body
 """
 
 # How many points of a version have one of these bodies.
@@ -33,16 +33,14 @@ SELECT (
 
 
 async def read_bodies(database: Database, generation: UUID) -> AsyncIterator[list[str]]:
-    """Addresses of all bodies that any version of a generation refers to, a page at a time."""
-    after = 0
-    while True:
-        async with database.connection() as connection:
-            rows = await connection.fetch(_BODIES, generation, after, PAGE)
-        if rows:
+    """Addresses of all bodies that any version of a generation refers to, a page at a time.
+
+    One scan of its heads; a connection is held until the last page.
+    """
+    async with database.transaction() as connection:
+        cursor = await connection.cursor(_BODIES, generation)
+        while rows := await cursor.fetch(PAGE):
             yield [row["address"].hex() for row in rows]
-        if len(rows) < PAGE:
-            return
-        after = rows[-1]["id"]
 
 
 async def count_points_in(

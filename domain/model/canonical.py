@@ -20,6 +20,7 @@ UNIT_TOLERANCE = 5e-7
 EXACT = frozenset({"Default", "Float32"})
 """Datatypes that keep every bit, in the words of Qdrant."""
 
+MOST_INDEX = 2**32 - 1
 FIELDS = frozenset({"id", "payload", "vector"})
 
 Document = Mapping[str, Any]
@@ -143,6 +144,26 @@ def canonical_rows(
     return kept
 
 
+def canonical_sparse(indices: npt.ArrayLike, values: npt.ArrayLike) -> bytes:
+    """An encoded sparse vector of numbers as they are given.
+
+    Raises:
+        InvalidPoint: indices that are no whole numbers of 32 bits, values that are no numbers,
+            repeated indices, or lengths that differ.
+    """
+    try:
+        index, value = np.array(indices), np.array(values)
+    except ValueError as error:
+        raise InvalidPoint("indices and values must be lists of numbers") from error
+    if index.ndim != 1 or value.ndim != 1:
+        raise InvalidPoint("indices and values must be lists of numbers")
+    if index.size and (index.dtype.kind not in "iu" or index.min() < 0 or index.max() > MOST_INDEX):
+        raise InvalidPoint(f"an index is a whole number from 0 to {MOST_INDEX}")
+    if value.size and value.dtype.kind not in "iuf":
+        raise InvalidPoint("values must be numbers")
+    return encode_sparse(index, value)
+
+
 def _key(document: Any) -> bytes:
     if not isinstance(document, Mapping):
         raise InvalidPoint("a point is an object with `id`, `payload` and `vector`")
@@ -226,8 +247,8 @@ def _sparse(_spec: VectorSpec, name: str, given: Sequence[tuple[bytes, Any]]) ->
                 '{"indices": [...], "values": [...]}'
             )
         try:
-            encoded.append(encode_sparse(vector["indices"], vector["values"]))
-        except (InvalidPoint, ValueError, TypeError, OverflowError) as error:
+            encoded.append(canonical_sparse(vector["indices"], vector["values"]))
+        except InvalidPoint as error:
             raise InvalidPoint(f"point {id_of(key)}: {_named(name)}: {error}") from error
     return encoded
 
@@ -248,13 +269,14 @@ def _array(
     except ValueError:
         array = np.empty(0, dtype=object)
     if array.ndim != 2 or array.dtype.kind not in "fiu":  # noqa: PLR2004  # rows and columns
-        bad = next(
-            key
-            for key, row in zip(owners, rows, strict=True)
-            if not all(isinstance(n, int | float) for n in row) or np.array(row).dtype.kind == "O"
-        )
+        numbers = zip(owners, rows, strict=True)
+        bad = next((key for key, row in numbers if not all(map(_is_number, row))), owners[0])
         raise InvalidPoint(f"point {id_of(bad)}: {_named(name)} has something that is no number")
     return array
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**64
 
 
 def _of(key: bytes, encode: Any, value: Any) -> bytes:

@@ -1,8 +1,9 @@
 """Carry later changes of a collection back to the one that its points came from."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from uuid import UUID
 
+from domain.model.flow import Flow
 from domain.model.generation import REPAIRS, Generation
 from domain.model.recorded import Command
 from domain.ports import GenerationStatus, Ledger
@@ -13,19 +14,24 @@ POINTS_AT_ONCE = 2000
 
 
 async def carry_back(
-    run: StepRun, target: GenerationStatus, source: GenerationStatus, flow: UUID
+    run: StepRun,
+    flow: Flow,
+    source: GenerationStatus,
+    target: GenerationStatus,
+    filled: Sequence[GenerationStatus],
 ) -> int:
-    """Record in a source what became of a target by others than the flow that filled it.
+    """Record in the source of a flow what became of a target by others than the flow.
 
-    The target takes no more writes. Points refer to the bodies that are there; what is deleted in
-    the target is deleted in the source. Once it is done, again changes nothing, whatever becomes
-    of the target.
+    The targets take no more writes. Points refer to the bodies that are there. What is gone from
+    the target is deleted in the source, unless another target has it by now, or it never was what
+    the flow read. Once it is done, again changes nothing, whatever becomes of the target.
 
     Args:
         run: the step that is undone.
-        target: the collection that the flow filled.
-        source: the collection that it came from.
-        flow: its stream.
+        flow: that filled the target.
+        source: the collection that its points go back to.
+        target: a collection that it filled.
+        filled: all collections that it filled.
 
     Returns:
         How many points were named.
@@ -34,15 +40,42 @@ async def carry_back(
     if await run.tools.ledger.answer(done) is not None:
         return 0
     carried = 0
-    async for version, keys in changed_by_others(run.tools.ledger, target.generation, flow):
+    others = [other for other in filled if other.generation != target.generation]
+    async for version, keys in changed_by_others(run.tools.ledger, target.generation, flow.id):
         heads = await run.tools.ledger.heads_of(target.generation, keys)
+        gone = sorted(set(keys) - set(heads.keys))
+        spared = await _there(run.tools.ledger, others, gone)
+        spared |= await strangers(run.tools.ledger, flow, gone, filled)
+        kept = [key for key in keys if key not in spared]
         origin = {"step": run.step.id, "carried": True}
-        draft = heads.draft(source.generation, keys, source=origin)
+        draft = heads.draft(source.generation, kept, source=origin)
         key = run.key("carry", target.physical, str(version))
         await run.tools.ledger.record(key, run.context, [draft])
-        carried += len(keys)
+        carried += len(kept)
     await run.tools.ledger.append(Command(done, (), run.context))
     return carried
+
+
+async def strangers(
+    ledger: Ledger, flow: Flow, keys: Sequence[bytes], filled: Sequence[GenerationStatus]
+) -> set[bytes]:
+    """Which of these ids the source of a flow had for points that no target got."""
+    was = await ledger.heads_of(flow.source, keys, at=flow.through)
+    hashes = dict(zip(was.keys, was.hashes, strict=True))
+    for one in filled if hashes else ():
+        had = await ledger.hashes_between(one.generation, sorted(hashes), 1, one.recorded)
+        hashes = {key: hash_ for key, hash_ in hashes.items() if hash_ not in had[key]}
+    return set(hashes)
+
+
+async def _there(
+    ledger: Ledger, generations: Sequence[GenerationStatus], keys: list[bytes]
+) -> set[bytes]:
+    """Which of these points one of these generations has."""
+    found: set[bytes] = set()
+    for status in generations if keys else ():
+        found.update((await ledger.heads_of(status.generation, keys)).keys)
+    return found
 
 
 async def changed_by_others(

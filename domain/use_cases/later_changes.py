@@ -1,5 +1,7 @@
 """What became of a collection after one of its versions."""
 
+from typing import Any
+
 from domain.model.generation import Generation
 from domain.model.recipes.recipe import LaterFacts
 from domain.ports import GenerationStatus, Ledger
@@ -31,15 +33,18 @@ async def later_changes(tools: Tools, version: Place) -> LaterFacts | None:
         added=diff.added,
         removed=diff.removed,
         changed=diff.changed,
-        writes=await later_writes(tools.ledger, version, now),
+        writes=await later_writes(tools, version),
     )
 
 
-async def later_writes(ledger: Ledger, version: Place, now: GenerationStatus) -> int:
-    """How many writes of applications came after a version, to its generation and to this one."""
-    writes = await _writes(ledger, version.status, version.through)
-    if now.generation != version.status.generation:
-        writes += await _writes(ledger, now, 0)
+async def later_writes(tools: Tools, version: Place) -> int:
+    """How many writes of applications came after a version, to whatever served its collection."""
+    status = version.status
+    known = await generations_of(tools, status.store, status.collection)
+    first = [one.generation for one in known].index(status.generation)
+    writes = await _writes(tools.ledger, status, version.through)
+    for later in known[first + 1 :]:
+        writes += await _writes(tools.ledger, later, 0)
     return writes
 
 
@@ -50,7 +55,12 @@ async def _writes(ledger: Ledger, status: GenerationStatus, after: int) -> int:
     ):
         for recorded in events:
             event = recorded.event
-            if isinstance(event, Generation.ChangeSetRecorded) and "write" in event.source:
+            if isinstance(event, Generation.ChangeSetRecorded) and _of_application(event.source):
                 writes += bool(event.upserts or event.deletes)
         after = events[-1].version
     return writes
+
+
+def _of_application(source: dict[str, Any]) -> bool:
+    """Whether a change set is a write of an application, or such writes that were carried back."""
+    return "write" in source or bool(source.get("carried"))

@@ -3,23 +3,21 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from domain.model.aggregate import Actor, Context
 from domain.model.errors import Conflict, LedgerError, Unavailable
 from domain.model.migration import Migration, State
-from domain.model.plan import Step, StepKind
+from domain.model.plan import Step
 from domain.model.version import Occasion
 from domain.ports import Leaders, Ledger
 from domain.use_cases.histories import refuse_newer_stores
 from domain.use_cases.steps import EXECUTORS
-from domain.use_cases.steps.create import refuse_later_writes
-from domain.use_cases.steps.flow import refuse_lost_writes
 from domain.use_cases.steps.step_run import BACK, FORWARD, StepRun
 from domain.use_cases.tools import Tools, save_first
 from domain.use_cases.versions import note_versions
+from domain.use_cases.way_back import secure_way_back
 
 logger = logging.getLogger("migration_ledger.coordinator")
 
@@ -118,13 +116,9 @@ async def _run_step(
 
 
 async def _undo(run: StepRun, migration: Migration) -> dict[str, Any]:
-    """Compensate a step; before the first one, make sure that no later writes would be lost."""
+    """Compensate a step; before the first one, make sure that nothing would be lost."""
     if not migration.compensated and migration.verified:
-        for step in migration.plan.steps:
-            if step.kind is StepKind.CREATE:
-                await refuse_later_writes(replace(run, step=step))
-            elif step.kind is StepKind.FLOW:
-                await refuse_lost_writes(replace(run, step=step))
+        await secure_way_back(run, migration)
     return await EXECUTORS[run.step.kind].undo(run)
 
 

@@ -131,15 +131,11 @@ class LiveCollection:
             )
         )
         for attempt in range(ATTEMPTS):
-            answer = await self._tools.ledger.answer(key) if attempt else None
-            if answer is None:
-                try:
-                    answer = await self._record(write, key, context, content)
-                except PointChanged:
-                    if attempt + 1 == ATTEMPTS:
-                        raise
-                    continue
-            return await self._written(answer)
+            try:
+                return await self._written(await self._record(write, key, context, content))
+            except PointChanged:
+                if attempt + 1 == ATTEMPTS:
+                    raise
         raise AssertionError
 
     async def _record(self, write: Write, key: str, context: Context, content: bytes) -> Answer:
@@ -240,10 +236,21 @@ async def open_live(tools: Tools, store: str, name: str) -> LiveCollection:
         Conflict: it is being adopted, and the ledger does not know all of its points yet.
         Rejected: it does not keep the vectors that are written to it.
     """
-    status = await ready(tools, store, await physical_name(tools.stores, store, name))
+    status = await ready(tools, store, await _physical(tools, store, name))
     schema = await recorded_schema(tools.ledger, status.generation)
     refuse_lossy(schema)
     return LiveCollection(tools, status, schema)
+
+
+async def _physical(tools: Tools, store: str, name: str) -> str:
+    """What a name stands for, by the ledger if it knows just one such collection.
+
+    A write is durable without its store, so the store is asked only if it has to be.
+    """
+    by_collection = await tools.applications.generations(store=store, collection=name)
+    by_physical = await tools.applications.generations(store=store, physical=name)
+    found = {one.physical for one in (*by_collection, *by_physical) if not one.gone}
+    return found.pop() if len(found) == 1 else await physical_name(tools.stores, store, name)
 
 
 def _not_there(physical: str, keys: Sequence[bytes]) -> str:

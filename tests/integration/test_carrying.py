@@ -1,18 +1,21 @@
 """Live writes and migrations: held while points are on their way, carried back by a rollback."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from domain.model.canonical import points_of
-from domain.model.errors import NotFound, Rejected, WritesHeld
-from domain.model.migration import State
-from domain.model.points import PointBatch, decode_payload, encode_payload, id_of
+from domain.model.errors import Conflict, InvalidSpec, NotFound, Rejected, WritesHeld
+from domain.model.flow import Flow
+from domain.model.migration import Migration, State
+from domain.model.points import PointBatch, decode_payload, encode_payload, id_of, key_of
 from domain.use_cases import carry
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.steer_migration import roll_back_migration
+from domain.use_cases.versions import tag_version
 from domain.use_cases.write_points import Delete, SetPayload, Upsert, Write, open_live
 from tests.integration.builders import DOCS, document_points
 from tests.integration.faults import Crash, Wrapped, after
@@ -182,15 +185,7 @@ async def keep_writing(world: World, name: str) -> dict[int, int]:
 @pytest.mark.parametrize("direction", ["forward", "back"])
 async def test_nothing_acknowledged_is_lost_under_a_writer(world: World, direction: str) -> None:
     await world.fill()
-    adoption = {
-        "version": 1,
-        "name": "adoption",
-        "recipe": "adopt-collections",
-        "reason": "so that applications may write through the ledger",
-        "store": STORE,
-        "collections": [world.docs],
-    }
-    adopted = await world.run((await plan_migration(world.tools, adoption, MARA)).migration)
+    adopted = await world.run(await adoption(world))
     assert adopted.state is State.COMPLETED
     migration = await world.plan()
     await world.start(migration)
@@ -231,3 +226,220 @@ async def test_later_writes_that_the_store_refuses_stop_the_rollback(world: Worl
     back = await world.roll_back(done)
     assert back.state is State.ROLLED_BACK, back.error
     assert await payloads(world, world.docs) == expected(before, points)
+
+
+def one(number: int, text: str) -> Upsert:
+    point = {"id": number, "payload": {"source_id": 1, "text": text}, "vector": [1.0] * 8}
+    return Upsert(points_of(DOCS, [point]))
+
+
+async def applied(world: World, *names: str) -> None:
+    aliases = await world.aliases()
+    async with world.applier():
+        for name in names:
+            await world.applied((await world.looked_after(aliases.get(name, name))).generation)
+
+
+async def refused(world: World, migration: Migration) -> str:
+    """Roll back, which is refused; returns why. Nothing was undone, and nothing is held."""
+    before = await world.picture()
+    await roll_back_migration(world.tools, migration.id, MARA)
+    async with world.workers():
+        stopped = await world.settled(migration.id)
+    assert stopped.state is State.FAILED
+    assert await world.picture() == before
+    for name in set(world.names.values()):
+        assert not (await world.looked_after(f"{name}__g1")).holders
+    assert stopped.error is not None
+    assert "Nothing was undone so far" in stopped.error
+    return stopped.error
+
+
+async def test_a_point_that_moved_to_another_collection(world: World) -> None:
+    """Deleted in one copy and written to another: a rollback must not delete it."""
+    done, before, name = await split(world)
+    other = world.names["2", "documents"]
+    for here, there in ((name, other), (other, name)):
+        points = await world.points(here)
+        moved = points.take([2])
+        await live_write(world, there, Upsert(moved))
+        await live_write(world, here, Delete(moved.keys))
+    await applied(world, name, other)
+    back = await world.roll_back(done)
+    assert back.state is State.ROLLED_BACK, back.error
+    assert await payloads(world, world.docs) == before
+
+
+async def test_one_id_for_two_points(world: World) -> None:
+    done, _, name = await split(world)
+    other = world.names["2", "documents"]
+    await live_write(world, name, one(70_001, "mine"))
+    await live_write(world, other, one(70_001, "yours"))
+    await applied(world, name, other)
+    error = await refused(world, done)
+    assert "point 70001 is in" in error
+    await live_write(world, other, Delete([key_of(70_001)]))
+    await applied(world, name, other)
+    assert (await world.roll_back(done)).state is State.ROLLED_BACK
+    assert (await payloads(world, world.docs))[70_001]["text"] == "mine"
+
+
+async def test_an_id_that_the_source_has_for_another_point(world: World) -> None:
+    """Points without a source stay where they are, and are not written over by a rollback."""
+    await world.fill()
+    stray = document_points(["nobody"], first=70_001)
+    await world.store.upsert(world.docs, stray)
+    done = await world.migrate(unplaced="keep")
+    name = world.names["1", "documents"]
+    await live_write(world, name, one(70_001, "mine"))
+    await applied(world, name)
+    assert "point 70001 is in" in await refused(world, done)
+    await live_write(world, name, Delete([key_of(70_001)]))
+    await applied(world, name)
+    assert (await world.roll_back(done)).state is State.ROLLED_BACK
+    assert (await payloads(world, world.docs))[70_001]["source_id"] == "nobody"
+
+
+async def test_a_collection_that_nothing_was_copied_to(world: World) -> None:
+    await world.fill()
+    await world.add_source(9, world.named("Pictures"), ["media"])
+    done = await world.migrate(to={"store": STORE, "dimensions": {"media": 8}})
+    name = world.named("Pictures_media")
+    await live_write(world, name, one(5, "a picture"))
+    await applied(world, name)
+    assert "has 1 points now" in await refused(world, done)
+    await live_write(world, name, Delete([key_of(5)]))
+    await applied(world, name)
+    assert (await world.roll_back(done)).state is State.ROLLED_BACK
+
+
+async def test_a_second_rollback_does_not_pass_what_the_store_refused(world: World) -> None:
+    done, before, name = await split(world)
+    points = await write_later_applied(world, name)
+
+    async def upsert(to: str, batch: PointBatch) -> None:
+        if to == world.docs:
+            raise Rejected("not today")
+        await world.store.upsert(to, batch)
+
+    for _ in range(2):  # the second time nothing is left to be carried
+        await roll_back_migration(world.tools, done.id, MARA)
+        async with world.workers(world.with_store(Wrapped(world.store, upsert=upsert))):
+            stopped = await world.settled(done.id)
+        assert stopped.state is State.FAILED
+    source = await world.looked_after(world.docs)
+    await world.tools.applications.retry(source.generation, MARA)
+    back = await world.roll_back(done)
+    assert back.state is State.ROLLED_BACK, back.error
+    assert await payloads(world, world.docs) == expected(before, points)
+
+
+async def test_a_copy_takes_no_writes_before_its_cut_over(world: World) -> None:
+    """A write that comes while it is filled would be lost or would spoil it."""
+    _, name = await written(world)
+    migration = await planned(world, rebuild(world, name, "as imported", "then", naming="physical"))
+    await world.start(migration)
+    copy, refusals = world.named("then"), 0
+    async with world.workers():
+        while (await world.migration(migration.id)).state is State.RUNNING:
+            try:
+                await live_write(world, copy, one(80_000, "early"))
+            except (Conflict, NotFound):
+                refusals += 1
+            else:
+                break
+        done = await world.settled(migration.id)
+    assert done.state is State.COMPLETED, done.error
+    assert refusals
+    assert not (await world.looked_after(copy)).holders
+
+
+async def test_writes_that_were_carried_back_are_writes_of_applications(world: World) -> None:
+    await world.fill()
+    await world.run(await adoption(world))
+    await tag_version(world.tools, STORE, world.docs, "adopted", None, MARA)
+    done = await world.migrate()
+    name = world.names["1", "documents"]
+    await live_write(world, name, one(70_001, "mine"))
+    await applied(world, name)
+    assert (await world.roll_back(done)).state is State.ROLLED_BACK
+    spec = {
+        "version": 1,
+        "name": "restore",
+        "recipe": "restore-version",
+        "reason": "OPS-7",
+        "store": STORE,
+        "collection": world.docs,
+        "to": "adopted",
+    }
+    with pytest.raises(InvalidSpec, match=r"later writes would go \(1\): 1 points would be del"):
+        await plan_migration(world.tools, spec, MARA)
+
+
+async def adoption(world: World) -> Migration:
+    spec = {
+        "version": 1,
+        "name": "adoption",
+        "recipe": "adopt-collections",
+        "reason": "so that applications may write through the ledger",
+        "store": STORE,
+        "collections": [world.docs],
+    }
+    return (await plan_migration(world.tools, spec, MARA)).migration
+
+
+async def test_a_write_that_is_not_applied_yet_survives_an_adoption(world: World) -> None:
+    """The store still has the former point when it is read."""
+    await world.fill()
+    await world.run(await adoption(world))
+    points = await world.points(world.docs)
+    gone = points.keys[3]
+    migration = await world.plan()
+    await world.start(migration)
+    read = asyncio.Event()
+
+    async def scan(name: str, **more: Any) -> Any:
+        async for page in world.store.scan(name, **more):
+            yield page
+        if name == world.docs:
+            read.set()
+
+    async def upsert(to: str, batch: PointBatch) -> None:
+        if to == world.docs:
+            await read.wait()  # the applier is slower than the capture
+        await world.store.upsert(to, batch)
+
+    async def delete(to: str, keys: Any) -> None:
+        if to == world.docs:
+            await read.wait()
+        await world.store.delete(to, keys)
+
+    tools = world.with_store(Wrapped(world.store, scan=scan, upsert=upsert, delete=delete))
+
+    flow = Flow.create_id(str(migration.id), f"adopt/do/{world.docs}")
+
+    async def load(kind: Any, stream: UUID) -> Any:
+        """Right after the wait for what is recorded, somebody writes."""
+        found = await world.ledger.load(kind, stream)
+        if stream == flow and found is None and not written_to:
+            written_to.append(stream)
+            await live_write(world, world.docs, Upsert(changed(points)))
+            await live_write(world, world.docs, Delete([gone]))
+        return found
+
+    written_to: list[UUID] = []
+    slow = replace(tools, ledger=Wrapped(world.ledger, load=load))
+    async with world.workers(slow):
+        done = await world.settled(migration.id)
+    heads = await world.ledger.heads_of(
+        (await world.looked_after(world.docs)).generation, sorted([points.keys[0], gone])
+    )
+    assert heads.keys == [points.keys[0]]
+    assert heads.hashes == changed(points).hashes()
+    assert done.state is State.COMPLETED, done.error
+
+
+def changed(points: PointBatch) -> PointBatch:
+    mine = points.take([0])
+    mine.payloads[0] = encode_payload({"source_id": 1, "mine": True})
+    return mine

@@ -9,7 +9,7 @@ import pytest
 
 from adapters.postgres.connection import SCHEMA as LEDGER
 from domain.model.canonical import points_of
-from domain.model.errors import InvalidSpec, WritesHeld
+from domain.model.errors import InvalidSpec, Rejected, WritesHeld
 from domain.model.generation import Generation
 from domain.model.migration import Migration, State
 from domain.model.points import PointBatch, key_of
@@ -302,3 +302,43 @@ async def test_other_vectors(world: World) -> None:
     await save(world.ledger, made, "again", MARA)
     with pytest.raises(InvalidSpec, match="has other vectors than the version"):
         await planned(world, restore(world))
+
+
+async def test_a_live_write_that_the_store_refuses_is_not_given_up(world: World) -> None:
+    """A rollback gives up what its own migration recorded, and nothing else."""
+    await with_history(world)
+    done = await restored(world, restore(world))
+    await write(world, Upsert(document_points(["mine"])))
+
+    async def upsert(*_write: Any) -> None:
+        raise Rejected("not today")
+
+    refusing = world.with_store(Wrapped(world.store, upsert=upsert))
+    await roll_back_migration(world.tools, done.id, MARA)
+    async with world.workers(refusing):
+        stopped = await world.settled(done.id)
+    assert stopped.state is State.FAILED
+    status = await world.looked_after(world.named("docs"))
+    assert status.halted_at is not None
+    await world.tools.applications.retry(status.generation, MARA)
+    assert (await world.roll_back(done)).state is State.ROLLED_BACK
+    [now] = (await world.store.retrieve(world.named("docs"), [key_of(1)])).payloads
+    assert b"mine" in now
+
+
+async def test_a_collection_that_was_made_anew_is_not_taken_for_the_one_before(
+    world: World,
+) -> None:
+    generation = await with_history(world)
+    done = await restored(world, restore(world))
+    await update(world.ledger, Generation, generation, "drop", MARA, Generation.drop)
+    async with world.applier():
+        await world.applied(generation)
+    made = Generation("docs", STORE, world.named("docs"), 2, DOCS.to_json(), "created")
+    await save(world.ledger, made, "again", MARA)
+    await roll_back_migration(world.tools, done.id, MARA)
+    async with world.workers():
+        stopped = await world.settled(done.id)
+    assert stopped.state is State.FAILED
+    assert stopped.error is not None
+    assert "was dropped or made anew since" in stopped.error

@@ -24,6 +24,7 @@ from domain.model.recipes.steps import (
     drop_step,
     flow_step,
     hold_step,
+    resume_step,
 )
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from domain.model.spec import Section, Spec
@@ -134,6 +135,8 @@ class PerDomainCollections(Recipe):
         if spec.to.naming == "alias" and targets:
             names = {target.name: physical[target.name] for target in targets}
             steps.append(aliases_step(spec.to.store, names, store.aliases))
+        if targets:
+            steps.append(resume_step(spec.to.store, list(physical.values())))
         changes = _row_changes(rows, targets)
         if changes:
             steps.append(_restructure(spec, changes))

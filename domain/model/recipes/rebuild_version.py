@@ -12,7 +12,13 @@ from domain.model.errors import InvalidSpec, Rejected
 from domain.model.names import next_generation, problem_with
 from domain.model.plan import Plan
 from domain.model.recipes.recipe import Recipe, SourceRow, StoreFacts
-from domain.model.recipes.steps import aliases_step, check_step, create_step, flow_step
+from domain.model.recipes.steps import (
+    aliases_step,
+    check_step,
+    create_step,
+    flow_step,
+    resume_step,
+)
 from domain.model.spec import Section, Spec
 
 
@@ -112,6 +118,7 @@ class RebuildVersion(Recipe):
         ]
         if spec.to.naming == "alias":
             steps.append(aliases_step(spec.to.store, {name: physical}, {}))
+        steps.append(resume_step(spec.to.store, [physical]))
         return Plan(
             steps=tuple(steps),
             facts={

@@ -63,7 +63,7 @@ class RestoreVersion(Recipe):
             restore_step(
                 spec.store,
                 spec.batch.size,
-                later.physical,
+                later,
                 version,
                 spec.later_writes,
             ),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from domain.model.plan import Phase, Step, StepKind
-from domain.model.recipes.recipe import VersionFacts
+from domain.model.recipes.recipe import LaterFacts, VersionFacts
 from domain.model.schema import CollectionSchema
 
 NAMED = 3
@@ -74,7 +74,7 @@ def resume_step(store: str, collections: Sequence[str]) -> Step:
 def restore_step(
     store: str,
     batch: int,
-    collection: str,
+    later: LaterFacts,
     version: VersionFacts,
     later_writes: str,
 ) -> Step:
@@ -83,7 +83,7 @@ def restore_step(
     Args:
         store: that has it.
         batch: points of one change set.
-        collection: its physical name.
+        later: what became of the collection since.
         version: that it is to be.
         later_writes: fail if there are any by then, or discard them.
     """
@@ -94,7 +94,8 @@ def restore_step(
         params={
             "store": store,
             "batch": batch,
-            "collection": collection,
+            "collection": later.physical,
+            "generation": later.generation,
             "version": {
                 "generation": version.generation,
                 "through": version.through,
@@ -102,7 +103,7 @@ def restore_step(
             },
             "later_writes": later_writes,
         },
-        does=f"make {collection} what it was at position {version.position}: "
+        does=f"make {later.physical} what it was at position {version.position}: "
         f"{version.points:,} points",
         undo="give the points back what they were, except those that were written since",
         verify="digest of the collection equals the version's",

@@ -25,7 +25,11 @@ async def do(run: StepRun) -> dict[str, Any]:
         # is read.
         await run.applied([status.generation])
         adopted[physical] = status.generation
-        flows[physical] = await run.start_flow(physical, "capture", status.generation, routes={})
+        # A live write that is recorded and not applied yet is newer than what is read.
+        applied = (await run.generation(physical)).applied
+        flows[physical] = await run.start_flow(
+            physical, "capture", status.generation, routes={}, through=applied
+        )
     captured = await concurrently(run.flowed(flow) for flow in flows.values())
     await run.applied(adopted.values())
     return {
@@ -46,13 +50,19 @@ async def _declared(run: StepRun, physical: str, schema: CollectionSchema) -> Ge
 
 async def undo(run: StepRun) -> dict[str, Any]:
     """Stop capturing, and let go of the collections that this step adopted."""
-    released = []
+    released: list[str] = []
+    kept: list[str] = []
     for physical in run.step.params["collections"]:
         await run.stop_flow(physical)
         if not await run.declared(physical):
             continue
         status = await live_generation(run.tools.applications, run.store_name, physical)
-        if status is not None:
+        if status is None:
+            continue
+        # Another migration that works on it carries points back to it one day.
+        if set(status.holders) - {str(run.migration)}:
+            kept.append(physical)
+        else:
             await run.release(status.generation, physical)
             released.append(physical)
-    return {"released": released}
+    return {"released": released, "kept": kept}

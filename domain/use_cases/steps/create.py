@@ -22,7 +22,9 @@ async def do(run: StepRun) -> dict[str, Any]:
         if await run.declared(target["physical"]) is None:
             await _refuse_changed(run, target, schema)
         origin = "existing" if target["existing"] else "created"
-        status = await run.declare(target["physical"], target["collection"], schema, origin)
+        status = await run.declare(
+            target["physical"], target["collection"], schema, origin, held=True
+        )
         return {**target, "generation": status.generation}
 
     targets = await concurrently(create(t) for t in run.step.params["collections"])
@@ -76,11 +78,11 @@ async def undo(run: StepRun) -> dict[str, Any]:
     return {"dropped": dropped, "released": released}
 
 
-async def refuse_later_writes(run: StepRun) -> None:
-    """Before a rollback of what was verified: nothing may be lost that only the targets hold.
+async def refuse_unrecorded(run: StepRun) -> None:
+    """Before a rollback of what was verified: nothing may be lost that only the stores hold.
 
     Raises:
-        StepBlocked: somebody wrote to the targets since.
+        StepBlocked: somebody wrote to the targets behind the ledger's back.
     """
     there = set(await run.store.collections())
     targets = {t["physical"]: t["existing"] for t in run.step.params["collections"]}

@@ -68,7 +68,7 @@ async def undo(run: StepRun) -> dict[str, Any]:
         former = await run.tools.ledger.load(Generation, before.generation)
         if former is None:
             raise Corrupt(f"generation {before.generation} of {physical!r} is not in the ledger")
-        status = await run.declare(physical, before.collection, former.schema, "created")
+        status = await run.declare(physical, before.collection, former.schema, "created", held=True)
         flows[physical] = await run.start_flow(
             physical, "route", before.generation, {"*": status.generation}
         )

@@ -1,18 +1,15 @@
 """Route the points of adopted collections to their targets."""
 
 from collections import Counter
-from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
-from domain.model.flow import FlowRange
-from domain.model.points import id_of
+from domain.model.flow import Flow, FlowRange
 from domain.ports import GenerationStatus
-from domain.use_cases.carry import carry_back, changed_by_others
+from domain.use_cases.carry import carry_back
 from domain.use_cases.concurrently import concurrently
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
 from domain.use_cases.tools import live_generation
-from domain.use_cases.versions import digest_at
 
 
 async def do(run: StepRun) -> dict[str, Any]:
@@ -107,15 +104,18 @@ async def _carry_back(run: StepRun, planned: dict[str, Any]) -> dict[str, int]:
     """Record what became of the targets of a flow since in its source; points by target."""
     carried = {}
     source = await live_generation(run.tools.applications, run.store_name, planned["source"])
-    flow = run.forward_flow(run.step.id, planned["source"])
-    for target in await _targets(run, planned):
+    if source is None:  # looked at before anything was undone: there is nothing to carry
+        return {}
+    targets = await _targets(run, planned)
+    for target in targets:
         await run.hold(target.generation)
-        if source is None:
-            await _refuse_changed(run, target, flow, "its source is gone")
-        elif count := await carry_back(run, target, source, flow):
+    flow = await run.tools.ledger.load(Flow, run.forward_flow(run.step.id, planned["source"]))
+    if flow is None:  # it was not begun
+        return {}
+    for target in targets:
+        if count := await carry_back(run, flow, source, target, targets):
             carried[target.physical] = count
-    if source is not None and carried:
-        await run.applied([source.generation], skip=True)
+    await run.applied([source.generation], skip=True)
     return carried
 
 
@@ -126,48 +126,3 @@ async def _targets(run: StepRun, planned: dict[str, Any]) -> list[GenerationStat
         for physical in sorted(set(planned["routes"].values()))
     ]
     return [status for status in found if status is not None]
-
-
-async def refuse_lost_writes(run: StepRun) -> None:
-    """Before a rollback: what was written to the targets since must have a way back.
-
-    Raises:
-        StepBlocked: it has none, because they are copies of a version, or because another migration
-            has moved their points on.
-    """
-    for planned in run.step.params["flows"]:
-        flow = run.forward_flow(run.step.id, planned["source"])
-        for target in await _targets(run, planned):
-            others = [holder for holder in target.holders if holder != str(run.migration)]
-            if others:
-                raise StepBlocked(
-                    f"migration {', '.join(others)} works on {target.physical!r}, or has moved its "
-                    "points on; roll that back first. Nothing was undone so far."
-                )
-            version = planned.get("version")
-            if version is not None and not await _holds(run, target, version):
-                await _refuse_changed(run, target, flow, "it is a copy of a version")
-
-
-async def _holds(run: StepRun, target: GenerationStatus, version: dict[str, Any]) -> bool:
-    """Whether a target is what the version is that it was filled with."""
-    ledger = run.tools.ledger
-    now = await digest_at(ledger, target.generation, target.recorded)
-    then = await digest_at(ledger, UUID(version["generation"]), version["through"])
-    return now.hexdigest() == then.hexdigest()
-
-
-async def _refuse_changed(run: StepRun, target: GenerationStatus, flow: UUID, why: str) -> None:
-    """Refuse to undo a target that others have written to.
-
-    Raises:
-        StepBlocked: with one of the points.
-    """
-    async with aclosing(changed_by_others(run.tools.ledger, target.generation, flow)) as changed:
-        async for _, keys in changed:
-            raise StepBlocked(
-                f"{target.physical!r} was written to since (such as point {id_of(keys[0])}), and "
-                f"there is no collection to carry that back to: {why}. Take what you need "
-                "out of it (`rebuild --into`), restore it to what it was, and roll back again; or "
-                "keep it. Nothing was undone so far."
-            )

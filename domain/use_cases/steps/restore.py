@@ -12,6 +12,7 @@ from domain.use_cases.concurrently import in_pages
 from domain.use_cases.later_changes import later_writes
 from domain.use_cases.merge import Side, merge, recorded_points
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
+from domain.use_cases.tools import live_generation
 from domain.use_cases.versions import Place
 
 EVENTS_AT_ONCE = 200
@@ -23,10 +24,10 @@ async def do(run: StepRun) -> dict[str, Any]:
     Raises:
         StepBlocked: there are later writes by now, and nobody said that they may go.
     """
-    status = await run.generation(run.step.params["collection"])
+    status = await _same(run)
     version = await _version(run)
     if run.step.params["later_writes"] == "fail":
-        writes = await later_writes(run.tools.ledger, version, status)
+        writes = await later_writes(run.tools, version)
         if writes:
             raise StepBlocked(
                 f"later writes to {status.physical!r} would go ({writes:,}), which were not there "
@@ -38,7 +39,8 @@ async def do(run: StepRun) -> dict[str, Any]:
     async with aclosing(differences) as pages:
         async for page in pages:
             keys = [key for _, key in page]
-            draft = await _as_it_was(run, status, keys, version)
+            # A coordinator that was paused must not write over what came after its successor.
+            draft = await _as_it_was(run, status, keys, version, captured_at=status.recorded)
             await run.tools.ledger.record(run.key("restore", str(uuid4())), run.context, [draft])
     await run.applied([status.generation])
     return await _counts(run, status)
@@ -46,7 +48,7 @@ async def do(run: StepRun) -> dict[str, Any]:
 
 async def undo(run: StepRun) -> dict[str, Any]:
     """Give the points back what they were before; what others wrote to them since stays."""
-    status = await run.generation(run.step.params["collection"])
+    status = await _same(run)
     own = [recorded.version async for recorded in _own_changes(run, status)]
     if own:
         before = Place(status, own[0] - 1, 0)
@@ -58,6 +60,22 @@ async def undo(run: StepRun) -> dict[str, Any]:
             await run.tools.ledger.record(key, run.context, [draft])
     await run.applied([status.generation], skip=True)
     return {"changes": len(own)}
+
+
+async def _same(run: StepRun) -> GenerationStatus:
+    """The generation that the plan is about.
+
+    Raises:
+        StepBlocked: the collection was made anew since.
+    """
+    physical, planned = run.step.params["collection"], run.step.params["generation"]
+    status = await live_generation(run.tools.applications, run.store_name, physical)
+    if status is None or str(status.generation) != planned:
+        raise StepBlocked(
+            f"collection {physical!r} was dropped or made anew since; restore it to the version "
+            "that you want instead"
+        )
+    return status
 
 
 async def _version(run: StepRun) -> Place:

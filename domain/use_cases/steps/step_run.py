@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from domain.model.aggregate import Context
 from domain.model.errors import Conflict, LedgerError, NotFound, Rejected, VersionConflict
@@ -83,9 +83,23 @@ class StepRun:
         return found
 
     async def declare(
-        self, physical: str, collection: str, schema: CollectionSchema, origin: str
+        self,
+        physical: str,
+        collection: str,
+        schema: CollectionSchema,
+        origin: str,
+        *,
+        held: bool = False,
     ) -> GenerationStatus:
-        """Record the next generation of a physical collection; again returns the same one."""
+        """Record the next generation of a physical collection; again returns the same one.
+
+        Args:
+            physical: name in the store.
+            collection: logical name.
+            schema: of the collection.
+            origin: created, adopted or existing.
+            held: whether it takes no live writes from its first moment.
+        """
         key = self.key("declare", physical)
         if await self.tools.ledger.answer(key) is None:
             known = await self.tools.applications.generations(
@@ -101,6 +115,8 @@ class StepRun:
                 schema=schema.to_json(),
                 origin=origin,
             )
+            if held:
+                generation.hold_writes(str(self.migration))
             try:
                 await save(self.tools.ledger, generation, key, self.context)
             except VersionConflict as error:
@@ -152,7 +168,7 @@ class StepRun:
         self, what: str, generation: UUID, decide: Callable[[Generation, str], None]
     ) -> None:
         migration = str(self.migration)
-        key = self.key(what, str(generation))
+        key = self.key(what, str(generation), str(uuid4()))  # it may be held more than once
         await update(
             self.tools.ledger,
             Generation,
@@ -289,7 +305,7 @@ class StepRun:
                     del waiting[generation]
                 elif status.halted_at is None:
                     continue
-                elif skip and not await self._compensates(generation, status.halted_at):
+                elif skip and await self._may_be_skipped(generation, status.halted_at):
                     with suppress(Rejected):  # somebody else was faster
                         await self.tools.applications.skip(generation, self.context)
                 else:
@@ -300,15 +316,22 @@ class StepRun:
             if waiting:
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def _compensates(self, generation: UUID, version: int) -> bool:
-        """Whether a change undoes something, so that giving it up would leave that undone."""
+    async def _may_be_skipped(self, generation: UUID, version: int) -> bool:
+        """Whether the forward run of this migration recorded a change, so that it is undone anyway.
+
+        What others recorded, and what undoes something, must reach the store.
+        """
         (recorded,) = await self.tools.ledger.events(generation, after=version - 1, through=version)
         event = recorded.event
         if isinstance(event, REPAIRS):
+            return True
+        if recorded.context.correlation_id != str(self.migration):
             return False
         if isinstance(event, Generation.ChangeSetRecorded):
-            return event.deletes > 0 or bool(event.source.get("carried"))
-        return isinstance(event, Generation.Dropped | Generation.AliasRemoved)
+            source = event.source
+            backward = source.get("direction") == BACK or f"/{BACK}/" in source.get("step", "")
+            return not (event.deletes or source.get("carried") or backward)
+        return not isinstance(event, Generation.Dropped | Generation.AliasRemoved)
 
     async def verify(self, physical: str) -> Verification:
         """Compare a collection with the ledger."""

@@ -148,6 +148,7 @@ def test_parquet_as_others_write_it(tmp_path: Path) -> None:
         ({"id": [1], "vector": [[1.0, 2.0]], "vector__x": [[1.0]]}, "column 'vector:x', and the"),
         ({"id": [1], "vector": [[1.0]]}, "from row 1: a vector has 1 numbers, and .* takes 2"),
         ({"id": [1], "vector": [[1.0, None]]}, "from row 1: a vector has null for a number"),
+        ({"id": [1], "vector": [["a", "b"]]}, "column 'vector' is list"),
         ({"id": [1], "vector": ["text"]}, "column 'vector' is string, and .* dense 2 dot"),
         ({"id": [1], "vector": [[1.0, float("nan")]]}, "point 1: unnamed vector has NaN"),
         ({"id": [-1], "vector": [[1.0, 2.0]]}, "from row 1: point id -1"),

@@ -112,6 +112,11 @@ def test_the_array_of_the_caller_stays_as_it_is() -> None:
         ({"id": 1, "vector": [1, 2, None]}, "point 1: unnamed vector has something that is no num"),
         ({"id": 1, "vector": [1, 2, [3]]}, "point 1: unnamed vector has something that is no num"),
         ({"id": 1, "vector": [1, 2, 10**400]}, "point 1: unnamed vector has something that is no"),
+        ({"id": 1, "vector": {"words": {"indices": 3, "values": 1}}}, "must be lists of numbers"),
+        ({"id": 1, "vector": {"words": {"indices": [[1, 2]], "values": [[1, 2]]}}}, "lists of"),
+        ({"id": 1, "vector": {"words": {"indices": [1.7], "values": [1]}}}, "a whole number from"),
+        ({"id": 1, "vector": {"words": {"indices": [2**32], "values": [1]}}}, "a whole number"),
+        ({"id": 1, "vector": {"words": {"indices": [1], "values": ["1"]}}}, "must be numbers"),
         ({"id": 1, "vector": [1, 2, float("nan")]}, "point 1: unnamed vector has NaN, infinity"),
         ({"id": 1, "vector": [1, 2, 1e39]}, "point 1: unnamed vector has NaN, infinity"),
         ({"id": 1, "vector": {"lat": [[1]]}}, "point 1: the collection has no vector 'lat'; it ha"),
@@ -138,6 +143,11 @@ def test_what_is_wrong_is_named(document: Any, words: str) -> None:
     fine = {"id": 2, "vector": {"": [1, 2, 3], "late": [[1, 2]]}}
     with pytest.raises(InvalidPoint, match=words):
         points_of(SCHEMA, [fine, document, fine])
+
+
+def test_truth_is_no_number() -> None:
+    with pytest.raises(InvalidPoint, match="point 1: unnamed vector has something that is no"):
+        points_of(SCHEMA, [{"id": 1, "vector": [True, False, True]}])
 
 
 def test_ids_to_delete() -> None:

@@ -65,7 +65,16 @@ def test_the_spec_of_another_recipe_is_refused() -> None:
 
 def test_the_steps_of_a_plan() -> None:
     made = plan(BASE, ROWS)
-    assert ids(made) == ["adopt", "create", "hold", "flow", "check", "aliases", "restructure"]
+    assert ids(made) == [
+        "adopt",
+        "create",
+        "hold",
+        "flow",
+        "check",
+        "aliases",
+        "resume",
+        "restructure",
+    ]
     assert [s.kind for s in made.steps] == [
         StepKind.ADOPT,
         StepKind.CREATE,
@@ -73,6 +82,7 @@ def test_the_steps_of_a_plan() -> None:
         StepKind.FLOW,
         StepKind.CHECK,
         StepKind.POINT_ALIASES,
+        StepKind.RESUME_WRITES,
         StepKind.RESTRUCTURE,
     ]
     assert step(made, "adopt").params == {
@@ -333,7 +343,7 @@ def test_an_empty_physical_target_is_counted_as_existing() -> None:
 
 def test_physical_names_need_no_aliases() -> None:
     made = plan(PHYSICAL, ROWS)
-    assert ids(made) == ["adopt", "create", "hold", "flow", "check", "restructure"]
+    assert ids(made) == ["adopt", "create", "hold", "flow", "check", "resume", "restructure"]
     assert {t[0] == t[1] for t in targets(made)} == {True}
 
 
@@ -440,5 +450,5 @@ def test_a_name_that_was_taken_since_the_plan_makes_its_steps_stale() -> None:
     taken = store(collections={"AI_Knowledge_documents__g1": (CODE, 0)})
     assert plan(spec(), ROWS, taken).drift_from(plan(spec(), ROWS)) == tuple(
         f"step {step} would do something else now"
-        for step in ("create", "flow", "check", "aliases")
+        for step in ("create", "flow", "check", "aliases", "resume")
     )

@@ -43,8 +43,10 @@ def test_it_is_created_filled_checked_and_named() -> None:
         StepKind.FLOW,
         StepKind.CHECK,
         StepKind.POINT_ALIASES,
+        StepKind.RESUME_WRITES,
     ]
-    create, flow, check, aliases = (step.params for step in plan.steps)
+    create, flow, check, aliases, resume = (step.params for step in plan.steps)
+    assert resume["collections"] == ["then__g1"]
     [target] = create["collections"]
     assert (target["collection"], target["physical"]) == ("then", "then__g1")
     assert create["schemas"][target["schema"]] == SCHEMA.to_json()
@@ -58,8 +60,9 @@ def test_it_is_created_filled_checked_and_named() -> None:
 
 def test_a_physical_name_needs_no_alias() -> None:
     plan = planned(naming="physical")
-    assert [step.kind for step in plan.steps][-1] is StepKind.CHECK
-    assert plan.steps[-1].params["digests"] == {"then": "ab" * 32}
+    kinds = [step.kind for step in plan.steps]
+    assert kinds[2:] == [StepKind.CHECK, StepKind.RESUME_WRITES]
+    assert plan.steps[2].params["digests"] == {"then": "ab" * 32}
 
 
 def test_names_of_generations_are_not_used_again() -> None:
