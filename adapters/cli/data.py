@@ -62,6 +62,7 @@ def _document(status: GenerationStatus, shown: dict[str, Any]) -> dict[str, Any]
         "verified_at": view.get("verified_at"),
         "drift": view.get("drift"),
         "halted_at": status.halted_at,
+        "writes_held_by": list(status.holders),
     }
 
 
@@ -94,7 +95,7 @@ async def show_collection(cli: Cli, name: Name, *, store: Store = DEFAULT) -> No
         pairs(cli.console, {"vectors": vectors, "indexes": sorted(described.schema.indexes)})
     rows(
         cli.console,
-        ["number", *POSITIONS, "aliases"],
+        ["number", *POSITIONS, "aliases", "writes_held_by"],
         document["generations"],
     )
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from adapters.bootstrap import DEFAULT, Service, open_service
-from adapters.cli.command import Cli, Name, Reason, Store
+from adapters.cli.command import Cli, Command, Name, Reason, Store
 from adapters.cli.following import PATIENCE_SECONDS, require_workers
 from adapters.cli.tables import pairs
 from adapters.files.read_points import STDIN, read_writes
@@ -43,49 +43,36 @@ Key = Annotated[
 ]
 
 
-async def upsert(
-    cli: Cli,
-    name: Name,
-    file: File = STDIN,
-    *,
-    wait: Waiting = Wait.DURABLE,
-    batch: Batch = 500,
-    key: Key = "",
-    store: Store = DEFAULT,
-    reason: Reason = "",
-) -> None:
-    """Write whole points: id, payload and vector, new or in place of those with these ids."""
-    await _write(cli, "upsert", name, file, wait, batch, key, store, reason)
+def _command(kind: str, does: str) -> Command:
+    """A command that writes what a file says."""
+
+    async def write(
+        cli: Cli,
+        name: Name,
+        file: File = STDIN,
+        *,
+        wait: Waiting = Wait.DURABLE,
+        batch: Batch = 500,
+        key: Key = "",
+        store: Store = DEFAULT,
+        reason: Reason = "",
+    ) -> None:
+        await _write(cli, kind, name, file, wait, batch, key, store, reason)
+
+    write.__doc__ = does
+    return write
 
 
-async def delete(
-    cli: Cli,
-    name: Name,
-    file: File = STDIN,
-    *,
-    wait: Waiting = Wait.DURABLE,
-    batch: Batch = 500,
-    key: Key = "",
-    store: Store = DEFAULT,
-    reason: Reason = "",
-) -> None:
-    """Delete points: an id a line. Ids that are not there are recorded and change nothing."""
-    await _write(cli, "delete", name, file, wait, batch, key, store, reason)
-
-
-async def set_payload(
-    cli: Cli,
-    name: Name,
-    file: File = STDIN,
-    *,
-    wait: Waiting = Wait.DURABLE,
-    batch: Batch = 500,
-    key: Key = "",
-    store: Store = DEFAULT,
-    reason: Reason = "",
-) -> None:
-    """Set payload fields of points: id and payload. Other fields and vectors stay."""
-    await _write(cli, "set-payload", name, file, wait, batch, key, store, reason)
+upsert = _command(
+    "upsert",
+    "Write whole points: id, payload and vector, new or in place of those with these ids.",
+)
+delete = _command(
+    "delete", "Delete points: an id a line. Ids that are not there are recorded and change nothing."
+)
+set_payload = _command(
+    "set-payload", "Set payload fields of points: id and payload. Other fields and vectors stay."
+)
 
 
 async def _write(

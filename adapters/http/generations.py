@@ -39,6 +39,7 @@ class GenerationDocument(BaseModel):
         description="What the last verification found to differ; null if nothing."
     )
     halted_at: int | None = Field(description="Version that the store refuses; null if none.")
+    writes_held_by: list[str] = Field(description="Migrations that refuse live writes to it.")
 
 
 class GenerationPage(BaseModel):
@@ -129,6 +130,7 @@ def _shown(status: GenerationStatus, view: dict[str, Any] | None) -> GenerationD
         verified_at=view.get("verified_at"),
         drift=view.get("drift"),
         halted_at=status.halted_at,
+        writes_held_by=list(status.holders),
     )
 
 

@@ -11,16 +11,16 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from adapters.bootstrap import DEFAULT, Service
-from adapters.http.asking import Asking, Caller, Single
+from adapters.http.asking import Asking, Single
 from adapters.http.collections import StoreName
-from adapters.http.idempotency import Once, required_key
+from adapters.http.idempotency import required_key
 from adapters.http.problems import described
 from domain.model.canonical import keys_of, payloads_of, points_of
 from domain.model.errors import Conflict, InvalidPoint, Unavailable
+from domain.model.schema import CollectionSchema
 from domain.use_cases.wait_applied import wait_applied
 from domain.use_cases.write_points import (
     Delete,
-    LiveCollection,
     SetPayload,
     Upsert,
     Write,
@@ -34,7 +34,7 @@ READABLE_SECONDS = 10.0
 """How long a request waits for appliers, at most."""
 
 MOST_POINTS = 10_000
-_ACCEPTED = 202
+_OK, _ACCEPTED = 200, 202
 
 
 class Wait(StrEnum):
@@ -105,6 +105,69 @@ _FIELDS = {
 }
 
 
+class Writing:
+    """A request that writes points, with what all of them have."""
+
+    def __init__(
+        self,
+        name: str,
+        request: Request,
+        response: Response,
+        caller: Asking,
+        once: Single,
+        *,
+        store: StoreName = DEFAULT,
+        wait: Waiting = Wait.DURABLE,
+        reason: Reason = "",
+    ) -> None:
+        self._name = name
+        self._request = request
+        self._response = response
+        self._caller = caller
+        self._once = once
+        self._store = store
+        self._wait = wait
+        self._reason = reason
+
+    async def carry_out(
+        self, member: str, make: Callable[[list[Any], CollectionSchema], Write]
+    ) -> WriteDocument:
+        """Record the write, and wait for what was asked for.
+
+        Args:
+            member: of the body, that has the points.
+            make: makes a write of them.
+
+        Raises:
+            InvalidPoint: the body is not what it should be.
+        """
+        service = self._once.service
+        live = await open_live(service.tools, self._store, self._name)
+        body = await self._request.body()
+        write = await asyncio.to_thread(lambda: make(_items(body, member), live.schema))
+        await self._once.claim()
+        context = self._caller.context(self._reason)
+        written = await live.write(write, self._once.part("points"), context)
+        readable = False
+        if self._wait is Wait.READABLE:
+            readable = await _readable(service, written)
+            self._response.status_code = _OK if readable else _ACCEPTED
+        return WriteDocument(
+            generation=written.generation,
+            position=written.position,
+            through=written.through,
+            points=written.given,
+            upserted=written.upserts,
+            deleted=written.deletes,
+            unchanged=written.given - written.upserts - written.deletes,
+            repeated=written.repeated,
+            readable=readable,
+        )
+
+
+Asked = Annotated[Writing, Depends(Writing)]
+
+
 @router.post(
     "",
     summary="Upsert points",
@@ -114,24 +177,9 @@ _FIELDS = {
         "points", _POINT, {"id": 7, "payload": {"source_id": "1"}, "vector": [0.1, 0.2, 0.3]}
     ),
 )
-async def upsert(
-    name: str,
-    request: Request,
-    response: Response,
-    caller: Asking,
-    once: Single,
-    *,
-    store: StoreName = DEFAULT,
-    wait: Waiting = Wait.DURABLE,
-    reason: Reason = "",
-) -> WriteDocument:
+async def upsert(asked: Asked) -> WriteDocument:
     """Write whole points: new, or in place of those with the same ids. All of them, or none."""
-
-    def make(found: list[Any], live: LiveCollection) -> Write:
-        return Upsert(points_of(live.schema, found))
-
-    asked = _Asked(request, "points", make, wait, reason)
-    return await _write(name, store, caller, once, response, asked)
+    return await asked.carry_out("points", lambda found, schema: Upsert(points_of(schema, found)))
 
 
 @router.post(
@@ -141,24 +189,9 @@ async def upsert(
     responses=_ANSWERS,
     openapi_extra=_body("ids", _ID, 7),
 )
-async def delete(
-    name: str,
-    request: Request,
-    response: Response,
-    caller: Asking,
-    once: Single,
-    *,
-    store: StoreName = DEFAULT,
-    wait: Waiting = Wait.DURABLE,
-    reason: Reason = "",
-) -> WriteDocument:
+async def delete(asked: Asked) -> WriteDocument:
     """Delete points; that ids which are not there were asked for is recorded, too."""
-
-    def make(found: list[Any], _live: LiveCollection) -> Write:
-        return Delete(keys_of(found))
-
-    asked = _Asked(request, "ids", make, wait, reason)
-    return await _write(name, store, caller, once, response, asked)
+    return await asked.carry_out("ids", lambda found, _: Delete(keys_of(found)))
 
 
 @router.post(
@@ -168,88 +201,22 @@ async def delete(
     responses=_ANSWERS,
     openapi_extra=_body("points", _FIELDS, {"id": 7, "payload": {"read": True}}),
 )
-async def set_payload(
-    name: str,
-    request: Request,
-    response: Response,
-    caller: Asking,
-    once: Single,
-    *,
-    store: StoreName = DEFAULT,
-    wait: Waiting = Wait.DURABLE,
-    reason: Reason = "",
-) -> WriteDocument:
+async def set_payload(asked: Asked) -> WriteDocument:
     """Set fields of payloads; other fields and the vectors stay. Unknown ids are refused."""
-
-    def make(found: list[Any], _live: LiveCollection) -> Write:
-        return SetPayload(payloads_of(found))
-
-    asked = _Asked(request, "points", make, wait, reason)
-    return await _write(name, store, caller, once, response, asked)
+    return await asked.carry_out("points", lambda found, _: SetPayload(payloads_of(found)))
 
 
-class _Asked:
-    """A write as a request asks for it."""
-
-    def __init__(
-        self,
-        request: Request,
-        member: str,
-        make: Callable[[list[Any], LiveCollection], Write],
-        wait: Wait,
-        reason: str,
-    ) -> None:
-        self._request = request
-        self._member = member
-        self._make = make
-        self.wait = wait
-        self.reason = reason
-
-    async def read(self, live: LiveCollection) -> Write:
-        """The write.
-
-        Raises:
-            InvalidPoint: the body is not what it should be.
-        """
-        body = await self._request.body()
-        return await asyncio.to_thread(lambda: self._make(self._items(body), live))
-
-    def _items(self, body: bytes) -> list[Any]:
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise InvalidPoint(f"the body is not JSON: {error}") from error
-        items = document.get(self._member) if isinstance(document, dict) else None
-        if not isinstance(items, list) or not items or len(document) > 1:
-            raise InvalidPoint(
-                f"the body must be an object with a list {self._member!r} and nothing else"
-            )
-        if len(items) > MOST_POINTS:
-            raise InvalidPoint(f"a write has {MOST_POINTS:,} points at most, not {len(items):,}")
-        return items
-
-
-async def _write(
-    name: str, store: str, caller: Caller, once: Once, response: Response, asked: _Asked
-) -> WriteDocument:
-    live = await open_live(once.service.tools, store, name)
-    write = await asked.read(live)
-    await once.claim()
-    written = await live.write(write, once.part("points"), caller.context(asked.reason))
-    readable = asked.wait is Wait.READABLE and await _readable(once.service, written)
-    if asked.wait is Wait.READABLE and not readable:
-        response.status_code = _ACCEPTED
-    return WriteDocument(
-        generation=written.generation,
-        position=written.position,
-        through=written.through,
-        points=written.given,
-        upserted=written.upserts,
-        deleted=written.deletes,
-        unchanged=written.given - written.upserts - written.deletes,
-        repeated=written.repeated,
-        readable=readable,
-    )
+def _items(body: bytes, member: str) -> list[Any]:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidPoint(f"the body is not JSON: {error}") from error
+    items = document.get(member) if isinstance(document, dict) else None
+    if not isinstance(items, list) or not items or len(document) > 1:
+        raise InvalidPoint(f"the body must be an object with a list {member!r} and nothing else")
+    if len(items) > MOST_POINTS:
+        raise InvalidPoint(f"a write has {MOST_POINTS:,} points at most, not {len(items):,}")
+    return items
 
 
 async def _readable(service: Service, written: Written) -> bool:

@@ -138,6 +138,8 @@ class TestWrites:
         await save(service.ledger, made, "hold", WORKER)
         held = await api.post(path(made), json={"points": [point(1)]}, headers=key())
         assert "a migration" in refused(held, 409, "conflict")["detail"]
+        shown = (await api.get(f"/v1/collections/{made.physical}")).json()
+        assert shown["generations"][0]["writes_held_by"] == ["a migration"]
 
     async def test_bodies_may_be_larger_than_those_of_other_requests(
         self, api: httpx.AsyncClient, made: Generation
