@@ -14,7 +14,7 @@ from adapters.cli import (
     views,
 )
 from adapters.cli.command import register
-from adapters.cli.demo.story import demo
+from adapters.cli.demo.stories import demo
 from adapters.garbage import collect_less
 
 app = typer.Typer(

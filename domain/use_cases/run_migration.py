@@ -9,7 +9,7 @@ from uuid import UUID
 from domain.model.aggregate import Actor, Context
 from domain.model.errors import Conflict, LedgerError, Unavailable
 from domain.model.migration import Migration, State
-from domain.model.plan import Step
+from domain.model.plan import Step, StepKind
 from domain.model.version import Occasion
 from domain.ports import Leaders, Ledger
 from domain.use_cases.histories import refuse_newer_stores
@@ -169,7 +169,11 @@ async def _record(ledger: Ledger, migration: Migration, context: Context) -> boo
 
 def _statistics(migration: Migration) -> dict[str, Any]:
     planned = migration.plan.estimates
-    targets = planned.get("collections_to_create", 0) + planned.get("collections_existing", 0)
+    targets = sum(
+        len(step.params["collections"])
+        for step in migration.plan.steps
+        if step.kind is StepKind.CREATE
+    )
     made = migration.results.get("create", {})
     created, existing = len(made.get("created", [])), len(made.get("existing", []))
     flow = migration.results.get("flow", {})

@@ -1,112 +1,52 @@
-"""The main job from beginning to end, on real text and real servers, in about a minute."""
+"""Split shared collections, survive a kill, verify, search, roll back: the main job."""
 
 import asyncio
-import logging
 import os
 import shlex
-import shutil
 import signal
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from adapters.bootstrap import DEFAULT, Service, open_service
-from adapters.cli.command import FAILED, Cli
-from adapters.cli.demo.knowledge_base import KnowledgeBase, load_knowledge_base
+from adapters.bootstrap import DEFAULT, Service
+from adapters.cli.demo.knowledge_base import KnowledgeBase
 from adapters.cli.demo.sources import DOCUMENTS
+from adapters.cli.demo.telling import MARKER, QUESTION, Teller
 from adapters.cli.following import follow
-from adapters.cli.servers import examine, show_examination
-from adapters.cli.stack import Stack, running_stack
+from adapters.cli.stack import Stack
 from adapters.cli.tables import rows, show_plan
 from adapters.embedders.lsa import LsaModel
-from adapters.logs import log_to
-from domain.model.errors import Rejected
 from domain.model.migration import Migration, State
-from domain.model.points import Digest, decode_payload
+from domain.model.points import decode_payload
 from domain.use_cases.no_longer_true import no_longer_true
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.search_collections import search_collections
 from domain.use_cases.steer_migration import roll_back_migration, start_migration
 from domain.use_cases.verify import verify
 
-MARKER = "demo.yaml"
 SHORT = 16
-QUESTION = "open a connection to a server and read the answer"
 
 
-async def demo(cli: Cli) -> int:
-    """Show the main job: split shared collections, survive a kill, verify, search, roll back."""
-    folder = cli.settings.data_dir / "demo"
-    _clear(folder)
-    settings = replace(
-        cli.settings,
-        data_dir=folder,
-        database_url=None,
-        kafka_bootstrap=None,
-        qdrant_url=None,
-        objects_url=None,
-    )
-    log_to(folder / "demo.log", logging.INFO)
-    story = Story(Cli(settings, cli.json))
-    began = time.monotonic()
-    async with running_stack(settings) as stack, open_service(settings) as service:
-        await story.tell(stack, service)
-    held = all(story.held.values())
-    cli.console.print()
-    for claim, true in story.held.items():
-        cli.console.print(f"  {'yes' if true else '[red]NO[/red] '}  {claim}")
-    cli.console.print(f"\n{time.monotonic() - began:.0f} s in all. To look around by yourself:")
-    program, where = sys.argv[0], f"--data-dir {shlex.quote(str(folder))}"
-    for command in (
-        f"{program} up {where}",
-        f"{program} migration list {where}",
-        f"{program} collection list --all {where}",
-        f"{program} apply {shlex.quote(str(folder / MARKER))} {where}",
-    ):
-        cli.console.print(f"  {command}", markup=False, soft_wrap=True)
-    return 0 if held else FAILED
+class Split:
+    """The stages of the main job, and what they claim."""
 
+    def __init__(self, teller: Teller) -> None:
+        self.teller = teller
+        self.cli = teller.cli
+        self.console = teller.console
+        self.held = teller.held
 
-def _clear(folder: Path) -> None:
-    """Remove what an earlier demo left.
-
-    Raises:
-        Rejected: the folder was not made by a demo.
-    """
-    if folder.exists():
-        if not (folder / MARKER).exists() and any(folder.iterdir()):
-            raise Rejected(f"{folder} is not a demo's folder; name another with --data-dir")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    (folder / MARKER).touch()
-
-
-class Story:
-    """The stages of the demo, and what they claim.
-
-    Attributes:
-        held: each claim, and whether it was so.
-    """
-
-    def __init__(self, cli: Cli) -> None:
-        self.cli = cli
-        self.console = cli.console
-        self.held: dict[str, bool] = {}
+    def further(self, where: str) -> list[str]:
+        """What to look at afterwards."""
+        spec = shlex.quote(str(Path(where) / MARKER))
+        return ["migration list", "collection list --all", f"apply {spec}"]
 
     async def tell(self, stack: Stack, service: Service) -> None:
         """Run all stages."""
-        self._stage("Servers: embedded PostgreSQL, Kafka-compatible broker and Qdrant node")
-        show_examination(self.cli, await examine(self.cli.settings))
-        knowledge = await self._load(service)
-        before = await self._digests(service, list(knowledge.collections.values()))
+        await self.teller.show_servers()
+        knowledge = await self.teller.load(service)
+        before = await self.teller.digests(service, list(knowledge.collections.values()))
         table_before = await _table(service, knowledge).digest()
         migration = await self._plan(service, knowledge)
         await self._apply(stack, service, migration)
@@ -117,70 +57,8 @@ class Story:
         await self._compare(service, knowledge, before, table_before)
         await self._explain(service, migration)
 
-    def _stage(self, title: str) -> None:
-        self.console.print(f"\n[bold]{title}[/bold]")
-
-    async def _load(self, service: Service) -> KnowledgeBase:
-        self._stage("A knowledge base of the standard library: docstrings and source code")
-        qdrant = urlsplit(service.settings.qdrant_url or "")
-        with self._bars() as progress:
-            knowledge = await load_knowledge_base(
-                service.settings.database_url or "",
-                qdrant.hostname or "",
-                qdrant.port or 0,
-                progress,
-                models_folder=service.settings.data_dir / "models",
-            )
-        points = sum(knowledge.points.values())
-        self.console.print(
-            f"  {points:,} points of {len(knowledge.sources)} sources in "
-            f"{len(knowledge.collections)} shared collections, "
-            f"{sum(knowledge.seconds.values()):.1f} s"
-        )
-        kinds = [
-            {
-                "type": kind,
-                "collection": name,
-                "dimension": knowledge.dimensions[kind],
-                "points": knowledge.points[kind],
-            }
-            for kind, name in knowledge.collections.items()
-        ]
-        rows(self.console, ["type", "collection", "dimension", "points"], kinds)
-        return knowledge
-
-    @contextmanager
-    def _bars(self) -> Iterator[Any]:
-        bar = Progress(
-            TextColumn("  {task.description:<22}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        tasks: dict[str, Any] = {}
-
-        def progress(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done)
-
-        with bar:
-            yield progress
-
-    async def _digests(self, service: Service, names: list[str]) -> dict[str, str]:
-        found = {}
-        for name in names:
-            digest = Digest()
-            async for page in service.stores.store(DEFAULT).scan(name):
-                for key, point_hash in zip(page.keys, page.hashes(), strict=True):
-                    digest.add(key, point_hash)
-            found[name] = digest.hexdigest()
-        return found
-
     async def _plan(self, service: Service, knowledge: KnowledgeBase) -> Migration:
-        self._stage("Plan: one collection for each source and type")
+        self.teller.stage("Plan: one collection for each source and type")
         reason = "each domain in collections of its own"
         spec = {
             "version": 1,
@@ -207,7 +85,7 @@ class Story:
         return planned.migration
 
     async def _apply(self, stack: Stack, service: Service, migration: Migration) -> None:
-        self._stage("Apply, and kill the applier with SIGKILL in the middle of it")
+        self.teller.stage("Apply, and kill the applier with SIGKILL in the middle of it")
         context = self.cli.context(migration.spec["reason"])
         started = await start_migration(service.tools, migration, context)
         log = service.settings.data_dir / "logs" / f"migration-{migration.id}.log"
@@ -246,7 +124,9 @@ class Story:
         return True
 
     async def _verify(self, service: Service, migration: Migration) -> None:
-        self._stage("Verify: every point of every new collection against the ledger, bit for bit")
+        self.teller.stage(
+            "Verify: every point of every new collection against the ledger, bit for bit"
+        )
         targets = next(s for s in migration.plan.steps if s.id == "aliases").params["aliases"]
         found = [await verify(service.tools, DEFAULT, physical) for physical in targets.values()]
         shown = [
@@ -267,7 +147,7 @@ class Story:
         )
 
     async def _search(self, service: Service, knowledge: KnowledgeBase) -> None:
-        self._stage(f"Search: {QUESTION!r}")
+        self.teller.stage(f"Search: {QUESTION!r}")
         two = [s for s in knowledge.sources if DOCUMENTS in s.enabled_collections][:2]
         model = await asyncio.to_thread(LsaModel.load, knowledge.models[DOCUMENTS])
         vector = model.embed([QUESTION])[0].tolist()
@@ -292,7 +172,7 @@ class Story:
             )
 
     async def _again(self, service: Service, migration: Migration) -> None:
-        self._stage("Apply the same spec again")
+        self.teller.stage("Apply the same spec again")
         planned = await plan_migration(
             service.tools, migration.spec, self.cli.context(migration.spec["reason"])
         )
@@ -305,7 +185,9 @@ class Story:
         self.held["applying again has nothing to do"] = nothing
 
     async def _roll_back(self, service: Service, migration: Migration) -> None:
-        self._stage("Roll back: the shared collections were dropped, and come back from the ledger")
+        self.teller.stage(
+            "Roll back: the shared collections were dropped, and come back from the ledger"
+        )
         asked = await roll_back_migration(
             service.tools, migration.id, self.cli.context("the demo wants everything as it was")
         )
@@ -319,7 +201,7 @@ class Story:
         before: dict[str, str],
         table_before: str,
     ) -> None:
-        after = await self._digests(service, list(before))
+        after = await self.teller.digests(service, list(before))
         after["sources (rows and column)"] = await _table(service, knowledge).digest()
         before = {**before, "sources (rows and column)": table_before}
         shown = [{"what": name, "before": before[name], "after": after[name]} for name in before]
@@ -335,7 +217,7 @@ class Story:
         )
 
     async def _explain(self, service: Service, migration: Migration) -> None:
-        self._stage("Who, what and why, from the events")
+        self.teller.stage("Who, what and why, from the events")
         events = [
             recorded
             for recorded in await service.ledger.events(migration.id)
