@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from domain.model.aggregate import Context
 from domain.model.errors import Conflict, NotFound
-from domain.model.migration import Migration
+from domain.model.migration import Migration, State
 from domain.model.plan import StepKind
 from domain.model.points import id_of
 from domain.model.recorded import Recorded
@@ -169,8 +169,8 @@ async def _adopted(ledger: Ledger, created: Recorded) -> bool:
     """Whether the migration that adopted a collection has captured all its points."""
     asked = created.context.correlation_id
     migration = await ledger.load(Migration, UUID(asked)) if asked else None
-    if migration is None:
-        return True
+    if migration is None or migration.state in {State.CANCELLED, State.ROLLED_BACK}:
+        return True  # it was kept because another migration has captured all of it, too
     steps = (step for step in migration.plan.steps if step.kind is StepKind.ADOPT)
     return all(step.id in migration.results for step in steps)
 

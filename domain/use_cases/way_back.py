@@ -4,13 +4,13 @@ The copies are held first, so that nothing comes after what is looked at here. I
 way back, they are let go again and nothing is undone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from domain.model.errors import Corrupt
+from domain.model.errors import Corrupt, LedgerError, Unavailable
 from domain.model.flow import Flow
 from domain.model.migration import Migration
 from domain.model.plan import StepKind
@@ -33,25 +33,46 @@ async def secure_way_back(run: StepRun, migration: Migration) -> None:
     """
     created = [step for step in migration.plan.steps if step.kind is StepKind.CREATE]
     made = [status for step in created for status in await _made(replace(run, step=step))]
-    open_before = [status for status in made if str(run.migration) not in status.holders]
-    for status in open_before:
+    for status in made:
         await run.hold(status.generation)
     try:
-        _refuse_moved_on(run, made)
+        held = await _again(run, made)
+        _refuse_moved_on(run, held.values())
         for step in created:
             await refuse_unrecorded(replace(run, step=step))
-        await _refuse_lost(run, migration, await _again(run, made))
-    except StepBlocked:
-        for status in open_before:
-            await run.resume(status.generation)
+        await _refuse_lost(run, migration, held)
+    except Unavailable:
+        raise  # it is tried again, and they stay held until then
+    except LedgerError:
+        if _cut_over(migration):
+            for status in made:
+                await run.resume(status.generation)
         raise
 
 
+def _cut_over(migration: Migration) -> bool:
+    """Whether the collections that a migration made take live writes."""
+    steps = [step for step in migration.plan.steps if step.kind is StepKind.RESUME_WRITES]
+    return all(step.id in migration.results for step in steps)
+
+
 async def _made(run: StepRun) -> list[GenerationStatus]:
-    """The collections of a create step that are still looked after."""
-    names = [target["physical"] for target in run.step.params["collections"]]
-    found = [await live_generation(run.tools.applications, run.store_name, n) for n in names]
-    return [status for status in found if status is not None]
+    """The collections of a create step.
+
+    Raises:
+        StepBlocked: one was dropped meanwhile, by somebody who knows where its points are.
+    """
+    found = []
+    for target in run.step.params["collections"]:
+        status = await run.declared(target["physical"])
+        if status is not None and status.gone:
+            raise StepBlocked(
+                f"{status.physical!r} was dropped by another migration since, so what was written "
+                f"to it cannot be followed from here; see `collection list --all`. {NOTHING}"
+            )
+        if status is not None:
+            found.append(status)
+    return found
 
 
 async def _again(run: StepRun, made: Sequence[GenerationStatus]) -> dict[str, GenerationStatus]:
@@ -60,7 +81,7 @@ async def _again(run: StepRun, made: Sequence[GenerationStatus]) -> dict[str, Ge
     return {status.physical: status for status in found if status is not None}
 
 
-def _refuse_moved_on(run: StepRun, made: Sequence[GenerationStatus]) -> None:
+def _refuse_moved_on(run: StepRun, made: Iterable[GenerationStatus]) -> None:
     for status in made:
         others = [holder for holder in status.holders if holder != str(run.migration)]
         if others:
@@ -123,7 +144,7 @@ async def _refuse_without_source(
     """The collection that the points came from must be there, or be brought back."""
     source = planned["source"]
     live = await live_generation(run.tools.applications, run.store_name, source)
-    if live is not None or source in _dropped(migration):
+    if live is not None or await _dropped(run, migration, source):
         return
     for target in filled:
         changed = await _first_changed(run, planned, target)
@@ -135,14 +156,14 @@ async def _refuse_without_source(
             )
 
 
-def _dropped(migration: Migration) -> set[str]:
-    """Collections that the migration dropped itself, and brings back."""
-    return {
-        name
-        for step in migration.plan.steps
-        if step.kind is StepKind.DROP
-        for name in migration.results.get(step.id, {}).get("dropped", {})
-    }
+async def _dropped(run: StepRun, migration: Migration, source: str) -> bool:
+    """Whether the migration dropped a collection itself, and brings it back."""
+    for step in migration.plan.steps:
+        if step.kind is StepKind.DROP:
+            key = replace(run, step=step).forward_key("drop", source)
+            if await run.tools.ledger.answer(key) is not None:
+                return True
+    return False
 
 
 async def _first_changed(

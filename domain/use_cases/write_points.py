@@ -14,7 +14,7 @@ from uuid import UUID
 from domain.model.aggregate import Context
 from domain.model.bodies import address_of, encode_body
 from domain.model.canonical import refuse_lossy
-from domain.model.errors import Corrupt, NotFound, PointChanged
+from domain.model.errors import Corrupt, NotFound, PointChanged, Unavailable
 from domain.model.generation import Generation
 from domain.model.points import PointBatch, decode_payload, encode_payload, id_of
 from domain.model.recorded import Answer, ChangeSetDraft
@@ -243,14 +243,20 @@ async def open_live(tools: Tools, store: str, name: str) -> LiveCollection:
 
 
 async def _physical(tools: Tools, store: str, name: str) -> str:
-    """What a name stands for, by the ledger if it knows just one such collection.
+    """What a name stands for; by the ledger while the store is away.
 
-    A write is durable without its store, so the store is asked only if it has to be.
+    Raises:
+        Unavailable: the store is away, and the ledger knows no such collection, or several.
     """
-    by_collection = await tools.applications.generations(store=store, collection=name)
-    by_physical = await tools.applications.generations(store=store, physical=name)
-    found = {one.physical for one in (*by_collection, *by_physical) if not one.gone}
-    return found.pop() if len(found) == 1 else await physical_name(tools.stores, store, name)
+    try:
+        return await physical_name(tools.stores, store, name)
+    except Unavailable:
+        by_collection = await tools.applications.generations(store=store, collection=name)
+        by_physical = await tools.applications.generations(store=store, physical=name)
+        found = {one.physical for one in (*by_collection, *by_physical) if not one.gone}
+        if len(found) != 1:
+            raise
+        return found.pop()
 
 
 def _not_there(physical: str, keys: Sequence[bytes]) -> str:

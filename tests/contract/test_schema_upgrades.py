@@ -64,7 +64,7 @@ async def rows_of(database: Database) -> dict[str, list[dict[str, Any]]]:
 
 
 def counted(rows: list[dict[str, Any]], columns: set[str]) -> Counter[tuple[Any, ...]]:
-    return Counter(tuple(row[column] for column in sorted(columns)) for row in rows)
+    return Counter(tuple(repr(row[column]) for column in sorted(columns)) for row in rows)
 
 
 def assert_kept(

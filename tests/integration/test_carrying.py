@@ -8,19 +8,28 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.model.canonical import points_of
-from domain.model.errors import Conflict, InvalidSpec, NotFound, Rejected, WritesHeld
+from domain.model.errors import (
+    Conflict,
+    InvalidSpec,
+    NotFound,
+    Rejected,
+    Unavailable,
+    WritesHeld,
+)
 from domain.model.flow import Flow
+from domain.model.generation import Generation
 from domain.model.migration import Migration, State
 from domain.model.points import PointBatch, decode_payload, encode_payload, id_of, key_of
 from domain.use_cases import carry
 from domain.use_cases.plan_migration import plan_migration
-from domain.use_cases.steer_migration import roll_back_migration
+from domain.use_cases.steer_migration import cancel_migration, roll_back_migration
+from domain.use_cases.tools import update
 from domain.use_cases.versions import tag_version
 from domain.use_cases.write_points import Delete, SetPayload, Upsert, Write, open_live
 from tests.integration.builders import DOCS, document_points
 from tests.integration.faults import Crash, Wrapped, after
 from tests.integration.test_versions import planned, rebuild, written
-from tests.integration.worlds import MARA, STORE, World
+from tests.integration.worlds import MARA, STORE, World, eventually
 
 Plain = dict[int | str, dict[str, Any]]
 
@@ -443,3 +452,70 @@ def changed(points: PointBatch) -> PointBatch:
     mine = points.take([0])
     mine.payloads[0] = encode_payload({"source_id": 1, "mine": True})
     return mine
+
+
+async def test_a_rollback_that_was_interrupted_and_is_refused_lets_go(world: World) -> None:
+    """The holds of the try before are let go of, too, or nobody could do what it asks for."""
+    done, _, name = await split(world)
+    other = world.names["2", "documents"]
+    await live_write(world, name, one(70_001, "mine"))
+    await live_write(world, other, one(70_001, "yours"))
+    await applied(world, name, other)
+    await roll_back_migration(world.tools, done.id, MARA)
+
+    async def manifests(*_asked: Any) -> Any:
+        raise Crash("killed")
+
+    tools = Wrapped(world.tools, ledger=Wrapped(world.ledger, manifests=manifests))
+    with pytest.RaisesGroup(Crash, allow_unwrapped=True, flatten_subgroups=True):
+        async with world.workers(tools):
+            await world.settled(done.id)
+    assert (await world.looked_after(f"{name}__g1")).holders
+    assert "point 70001 is in" in await refused(world, done)
+
+
+async def test_a_copy_that_another_migration_dropped_is_not_followed(world: World) -> None:
+    done, _, name = await split(world)
+    copy = await world.looked_after(f"{name}__g1")
+    await update(world.ledger, Generation, copy.generation, "drop", MARA, Generation.drop)
+    await applied_through(world, copy.generation)
+    await roll_back_migration(world.tools, done.id, MARA)
+    async with world.workers():
+        stopped = await world.settled(done.id)
+    assert stopped.state is State.FAILED
+    assert stopped.error is not None
+    assert "was dropped by another migration since" in stopped.error
+
+
+async def applied_through(world: World, generation: UUID) -> None:
+    async with world.applier():
+        await world.applied(generation)
+
+
+async def test_a_source_whose_drop_was_not_finished_comes_back(world: World) -> None:
+    """It is cancelled after the drop was recorded; what was written to the copies is kept."""
+    await world.fill()
+    before = await payloads(world, world.docs)
+    migration = await world.plan(after="drop")
+    await world.start(migration)
+    name = world.names["1", "documents"]
+
+    async def drop(_name: str) -> None:
+        raise Unavailable("not now")
+
+    async with world.workers(world.with_store(Wrapped(world.store, drop=drop))):
+        await eventually(lambda: dropped(world, migration))
+        await live_write(world, name, one(70_001, "mine"))
+        await world.applied((await world.looked_after(f"{name}__g1")).generation)
+        await cancel_migration(world.tools, migration.id, MARA)
+    async with world.workers():
+        back = await world.settled(migration.id)
+    assert back.state is State.CANCELLED, back.error
+    found = await payloads(world, world.docs)
+    assert found.pop(70_001)["text"] == "mine"
+    assert found == before
+
+
+async def dropped(world: World, migration: Migration) -> bool:
+    key = f"migration/{migration.id}/drop/do/drop/{world.docs}"
+    return await world.ledger.answer(key) is not None

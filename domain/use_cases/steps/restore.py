@@ -24,7 +24,11 @@ async def do(run: StepRun) -> dict[str, Any]:
     Raises:
         StepBlocked: there are later writes by now, and nobody said that they may go.
     """
-    status = await _same(run)
+    status = await _live(run)
+    if status is None:
+        raise StepBlocked(
+            f"collection {run.step.params['collection']!r} was dropped or made anew since the plan"
+        )
     version = await _version(run)
     if run.step.params["later_writes"] == "fail":
         writes = await later_writes(run.tools, version)
@@ -48,7 +52,9 @@ async def do(run: StepRun) -> dict[str, Any]:
 
 async def undo(run: StepRun) -> dict[str, Any]:
     """Give the points back what they were before; what others wrote to them since stays."""
-    status = await _same(run)
+    status = await _live(run)
+    if status is None:  # what it changed is gone
+        return {"changes": 0, "made_anew": [run.step.params["collection"]]}
     own = [recorded.version async for recorded in _own_changes(run, status)]
     if own:
         before = Place(status, own[0] - 1, 0)
@@ -62,20 +68,12 @@ async def undo(run: StepRun) -> dict[str, Any]:
     return {"changes": len(own)}
 
 
-async def _same(run: StepRun) -> GenerationStatus:
-    """The generation that the plan is about.
-
-    Raises:
-        StepBlocked: the collection was made anew since.
-    """
-    physical, planned = run.step.params["collection"], run.step.params["generation"]
+async def _live(run: StepRun) -> GenerationStatus | None:
+    """The generation that the plan is about, or None if the collection was made anew since."""
+    physical = run.step.params["collection"]
     status = await live_generation(run.tools.applications, run.store_name, physical)
-    if status is None or str(status.generation) != planned:
-        raise StepBlocked(
-            f"collection {physical!r} was dropped or made anew since; restore it to the version "
-            "that you want instead"
-        )
-    return status
+    planned = UUID(run.step.params["generation"])
+    return status if status is not None and status.generation == planned else None
 
 
 async def _version(run: StepRun) -> Place:
