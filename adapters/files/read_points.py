@@ -17,9 +17,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adapters.files.parquet import SUFFIX, column_name
-from domain.model.canonical import canonical_rows, canonical_sparse, keys_of, payloads_of, points_of
+from domain.model.canonical import (
+    canonical_rows,
+    canonical_sparse,
+    encode_canonical,
+    keys_of,
+    payloads_of,
+    points_of,
+)
 from domain.model.errors import InvalidPoint, Rejected
-from domain.model.points import PointBatch, encode_payload, key_of
+from domain.model.points import PointBatch, key_of
 from domain.model.schema import CollectionSchema, VectorKind, VectorSpec
 from domain.use_cases.write_points import Delete, SetPayload, Upsert, Write
 
@@ -149,7 +156,7 @@ def _write(kind: str, batch: Any, schema: CollectionSchema) -> Write:
     texts = batch.column("payload").to_pylist() if "payload" in names else [None] * len(keys)
     points = PointBatch(
         keys=keys,
-        payloads=[encode_payload(_fields(text) or {}) for text in texts],
+        payloads=[encode_canonical(_fields(text) or {}) for text in texts],
         vectors={
             name: _encoded(spec, batch.column(column_name(name)), keys, name)
             for name, spec in schema.vectors.items()

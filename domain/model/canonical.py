@@ -4,14 +4,24 @@ What a store would change is changed here: vectors of cosine collections get uni
 float64, then cast), because Qdrant keeps those bit for bit, within 1e-6 of unit length.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from domain.model.errors import InvalidPoint, Rejected
-from domain.model.points import FLOAT32, PointBatch, encode_payload, encode_sparse, id_of, key_of
+from domain.model.points import (
+    FLOAT32,
+    PointBatch,
+    decode_payload,
+    encode_payload,
+    encode_sparse,
+    id_of,
+    key_of,
+)
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 
 UNIT_TOLERANCE = 5e-7
@@ -21,6 +31,14 @@ EXACT = frozenset({"Default", "Float32"})
 """Datatypes that keep every bit, in the words of Qdrant."""
 
 MOST_INDEX = 2**32 - 1
+LARGEST_POWER = 308
+"""Of ten, that a float holds."""
+
+MOST_UNITS = 1000
+"""In the last place, that a float may be moved: 1 is enough from 1e-6 to 1e7, 43 was the most."""
+
+EXACT_DIGITS = 16
+"""Characters of a float whose digits and power of ten are exact as floats."""
 FIELDS = frozenset({"id", "payload", "vector"})
 
 Document = Mapping[str, Any]
@@ -60,7 +78,7 @@ def points_of(schema: CollectionSchema, documents: Sequence[Document]) -> PointB
     return PointBatch(
         keys=list(unique),
         payloads=[
-            _of(key, encode_payload, document.get("payload") or {})
+            _of(key, encode_canonical, document.get("payload") or {})
             for key, document in unique.items()
         ],
         vectors={
@@ -98,8 +116,8 @@ def payloads_of(documents: Iterable[Document]) -> dict[bytes, dict[str, Any]]:
         key, payload = key_of(document["id"]), document.get("payload")
         if not isinstance(payload, dict):
             raise InvalidPoint(f"point {id_of(key)}: `payload` must be an object with fields")
-        _of(key, encode_payload, payload)
-        found.setdefault(key, {}).update(payload)
+        canonical = decode_payload(_of(key, encode_canonical, payload))
+        found.setdefault(key, {}).update(canonical)
     return found
 
 
@@ -142,6 +160,61 @@ def canonical_rows(
     unit = np.divide(wide[wrong], lengths, out=np.zeros_like(wide[wrong]), where=lengths > 0)
     kept[wrong] = unit
     return kept
+
+
+def canonical_float(number: float) -> float:
+    """The float nearest to a number that the Qdrant engine gives back as it was written.
+
+    The engine keeps payloads as JSON text, and reads the digits of a float as an integer that is
+    scaled by a power of ten (serde_json without `float_roundtrip`, `f64_from_parts`). For about a
+    tenth of all floats with 16 and more digits that is another float, one unit in the last place
+    away, or more where the power is large.
+
+    Raises:
+        InvalidPoint: there is none near it.
+    """
+    text = repr(number)
+    if not math.isfinite(number) or (len(text) <= EXACT_DIGITS and "e" not in text):
+        return number  # of few digits, which are read exactly
+    below = above = number
+    for _ in range(MOST_UNITS):
+        for candidate in (below, above):
+            if _as_read(candidate) == candidate:
+                return candidate
+        below, above = math.nextafter(below, -math.inf), math.nextafter(above, math.inf)
+    raise InvalidPoint(f"{number!r} is a number that the Qdrant engine does not keep")
+
+
+def _as_read(number: float) -> float:
+    if number == 0 or not math.isfinite(number):
+        return number
+    sign, digits, exponent = Decimal(repr(number)).normalize().as_tuple()
+    power = int(exponent)
+    read = float(int("".join(map(str, digits))))
+    while power < -LARGEST_POWER:
+        read, power = read / 10.0**LARGEST_POWER, power + LARGEST_POWER
+    read = read * float(f"1e{power}") if power >= 0 else read / float(f"1e{-power}")
+    return -read if sign else read
+
+
+def encode_canonical(payload: Mapping[str, Any]) -> bytes:
+    """The canonical JSON of a payload, floats as the engine gives them back.
+
+    Raises:
+        InvalidPoint: NaN, infinity, an integer beyond int64, or a value that is not JSON.
+    """
+    return encode_payload(_canonical_payload(payload))
+
+
+def _canonical_payload(payload: Any) -> Any:
+    """A payload with floats as the engine gives them back."""
+    if isinstance(payload, float):
+        return canonical_float(payload)
+    if isinstance(payload, dict):
+        return {name: _canonical_payload(value) for name, value in payload.items()}
+    if isinstance(payload, list):
+        return [_canonical_payload(value) for value in payload]
+    return payload
 
 
 def canonical_sparse(indices: npt.ArrayLike, values: npt.ArrayLike) -> bytes:
