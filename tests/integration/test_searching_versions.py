@@ -72,7 +72,7 @@ async def test_each_version_answers_as_the_store_did(world: World, distance: Dis
             assert [(h.key, h.score, h.payload) for h in found] == plain(hits)
 
 
-async def test_several_collections_and_a_multi_vector(world: World) -> None:
+async def test_several_collections(world: World) -> None:
     places = []
     for number in range(2):
         generation = await world.generation(f"code{number}", CODE)
@@ -104,3 +104,30 @@ async def test_what_cannot_be_searched(world: World) -> None:
             await search_versions(world.tools, [place], vector, using=using)
     with pytest.raises(NotFound):
         await find_version(world.tools, STORE, world.named("code"), "0")
+
+
+async def test_a_point_of_several_rows_is_as_near_as_its_nearest(world: World) -> None:
+    schema = CollectionSchema({"late": VectorSpec(VectorKind.MULTI, 3, Distance.DOT)})
+    generation = await world.generation("late", schema)
+    numbers = np.random.default_rng(8)
+    many = PointBatch(
+        keys=[key_of(n) for n in range(30)],
+        payloads=[b"{}"] * 30,
+        vectors={
+            "late": [encode_dense(numbers.standard_normal((1 + n % 4, 3))) for n in range(30)]
+        },
+    )
+    await world.write(generation, many)
+    async with world.applier():
+        await world.applied(generation)
+    place = await find_version(world.tools, STORE, world.named("late"), None)
+    vector = np.array([1.0, -0.5, 0.25])
+    nearest = {
+        key: max(np.frombuffer(encoded or b"", "<f4").reshape(-1, 3) @ vector)
+        for key, encoded in zip(many.keys, many.vectors["late"], strict=True)
+    }
+    found = await search_versions(world.tools, [place], vector.tolist(), using="late", limit=30)
+    best = sorted(nearest, key=lambda key: -nearest[key])
+    assert [(hit.key, hit.score) for hit in found] == [
+        (key, pytest.approx(nearest[key], abs=1e-5)) for key in best
+    ]
