@@ -233,6 +233,12 @@ async def adopt(
         "store": store,
         "collections": [name],
     }
+    return await _plan_and_run(cli, spec, yes=yes)
+
+
+async def _plan_and_run(cli: Cli, spec: dict[str, Any], *, yes: bool) -> int:
+    """Plan a spec that a command made, show it, ask, and run it to its end."""
+    reason = spec["reason"]
     async with open_service(cli.settings) as service:
         planned = await plan_migration(service.tools, spec, cli.context(reason))
         return await _run(cli, service, planned.migration, yes=yes, reason=reason)
@@ -270,9 +276,7 @@ async def rebuild(
         "from": {"store": store, "collection": name, "at": at},
         "to": {"store": to_store or store, "collection": into},
     }
-    async with open_service(cli.settings) as service:
-        planned = await plan_migration(service.tools, spec, cli.context(reason))
-        return await _run(cli, service, planned.migration, yes=yes, reason=reason)
+    return await _plan_and_run(cli, spec, yes=yes)
 
 
 async def restore(
@@ -306,9 +310,7 @@ async def restore(
         "to": to,
         "later_writes": "discard" if discard_later_writes else "fail",
     }
-    async with open_service(cli.settings) as service:
-        planned = await plan_migration(service.tools, spec, cli.context(reason))
-        return await _run(cli, service, planned.migration, yes=yes, reason=reason)
+    return await _plan_and_run(cli, spec, yes=yes)
 
 
 async def _rebuild_file(cli: Cli, name: str, at: str, path: Path, store: str) -> int:

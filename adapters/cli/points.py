@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Iterator
-from enum import StrEnum
 from typing import Annotated
 from uuid import uuid4
 
@@ -15,16 +14,8 @@ from adapters.cli.following import PATIENCE_SECONDS, require_workers
 from adapters.cli.tables import pairs
 from adapters.files.read_points import STDIN, read_writes
 from domain.model.errors import LedgerError, Rejected
-from domain.use_cases.wait_applied import wait_applied
+from domain.use_cases.wait_applied import Wait, wait_applied
 from domain.use_cases.write_points import LiveCollection, Write, Written, open_live
-
-
-class Wait(StrEnum):
-    """What a write waits for."""
-
-    DURABLE = "durable"
-    READABLE = "readable"
-
 
 File = Annotated[str, typer.Argument(help="JSON Lines, or a .parquet file; - for standard input.")]
 Waiting = Annotated[

@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 
 from adapters.files.parquet import SUFFIX, column_name
 from domain.model.canonical import (
-    canonical_rows,
     canonical_sparse,
+    dense_vectors,
     encode_canonical,
     keys_of,
+    multi_vectors,
     payloads_of,
     points_of,
 )
@@ -216,16 +217,14 @@ def _rows(spec: VectorSpec, lists: Any) -> Any:
 
 
 def _dense(spec: VectorSpec, column: Any, owners: Sequence[bytes], name: str) -> list[bytes]:
-    return [row.tobytes() for row in canonical_rows(spec, _rows(spec, column), owners, name)]
+    return dense_vectors(spec, _rows(spec, column), owners, name)
 
 
 def _multi(spec: VectorSpec, column: Any, owners: Sequence[bytes], name: str) -> list[bytes]:
     counts = pc.list_value_length(column).to_numpy(zero_copy_only=False)
     if not counts.all():
         raise InvalidPoint(f"vector {name!r} must be a list of vectors, and is empty for a point")
-    of_rows = [key for key, count in zip(owners, counts, strict=True) for _ in range(count)]
-    kept = canonical_rows(spec, _rows(spec, column.flatten()), of_rows, name)
-    return [part.tobytes() for part in np.split(kept, np.cumsum(counts)[:-1])]
+    return multi_vectors(spec, _rows(spec, column.flatten()), owners, counts, name)
 
 
 def _sparse(_spec: VectorSpec, column: Any, _owners: Sequence[bytes], _name: str) -> list[bytes]:

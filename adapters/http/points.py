@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -18,7 +17,7 @@ from adapters.http.problems import described
 from domain.model.canonical import keys_of, payloads_of, points_of
 from domain.model.errors import Conflict, InvalidPoint, Unavailable
 from domain.model.schema import CollectionSchema
-from domain.use_cases.wait_applied import wait_applied
+from domain.use_cases.wait_applied import Wait, wait_applied
 from domain.use_cases.write_points import (
     Delete,
     SetPayload,
@@ -35,13 +34,6 @@ READABLE_SECONDS = 10.0
 
 MOST_POINTS = 10_000
 _OK, _ACCEPTED = 200, 202
-
-
-class Wait(StrEnum):
-    """What a write waits for."""
-
-    DURABLE = "durable"
-    READABLE = "readable"
 
 
 class WriteDocument(BaseModel):
@@ -159,7 +151,7 @@ class Writing:
             points=written.given,
             upserted=written.upserts,
             deleted=written.deletes,
-            unchanged=written.given - written.upserts - written.deletes,
+            unchanged=written.unchanged,
             repeated=written.repeated,
             readable=readable,
         )
@@ -221,13 +213,9 @@ def _items(body: bytes, member: str) -> list[Any]:
 
 async def _readable(service: Service, written: Written) -> bool:
     """Whether the store has a write, in time; whatever stands in the way, it is recorded."""
-
-    async def silence() -> None:
-        """The request ends before the patience of `wait_applied`."""
-
     try:
         async with asyncio.timeout(READABLE_SECONDS):
-            await wait_applied(service.tools, written.generation, written.through, silence)
+            await wait_applied(service.tools, written.generation, written.through)
     except (TimeoutError, Conflict, Unavailable):
         return False
     return True

@@ -162,6 +162,26 @@ def canonical_rows(
     return kept
 
 
+def dense_vectors(
+    spec: VectorSpec, rows: npt.NDArray[Any], keys: Sequence[bytes], name: str
+) -> list[bytes]:
+    """Encoded dense vectors, one a point, made canonical; see `canonical_rows`."""
+    return [row.tobytes() for row in canonical_rows(spec, rows, keys, name)]
+
+
+def multi_vectors(
+    spec: VectorSpec,
+    rows: npt.NDArray[Any],
+    keys: Sequence[bytes],
+    counts: Sequence[int],
+    name: str,
+) -> list[bytes]:
+    """Encoded multi-vectors, `counts` rows a point, made canonical; see `canonical_rows`."""
+    owners = [key for key, count in zip(keys, counts, strict=True) for _ in range(count)]
+    kept = canonical_rows(spec, rows, owners, name)
+    return [part.tobytes() for part in np.split(kept, np.cumsum(counts)[:-1])]
+
+
 def canonical_float(number: float) -> float:
     """The float nearest to a number that the Qdrant engine gives back as it was written.
 
@@ -297,7 +317,7 @@ def _column(spec: VectorSpec, name: str, given: Sequence[tuple[bytes, Any]]) -> 
 def _dense(spec: VectorSpec, name: str, given: Sequence[tuple[bytes, Any]]) -> list[bytes]:
     keys = [key for key, _ in given]
     rows = _array(spec, name, keys, [vector for _, vector in given])
-    return [row.tobytes() for row in canonical_rows(spec, rows, keys, name)]
+    return dense_vectors(spec, rows, keys, name)
 
 
 def _multi(spec: VectorSpec, name: str, given: Sequence[tuple[bytes, Any]]) -> list[bytes]:
@@ -306,9 +326,8 @@ def _multi(spec: VectorSpec, name: str, given: Sequence[tuple[bytes, Any]]) -> l
             raise InvalidPoint(f"point {id_of(key)}: {_named(name)} must be a list of vectors")
     owners = [key for key, vectors in given for _ in vectors]
     rows = _array(spec, name, owners, [row for _, vectors in given for row in vectors])
-    kept = canonical_rows(spec, rows, owners, name)
-    ends = np.cumsum([len(vectors) for _, vectors in given])
-    return [part.tobytes() for part in np.split(kept, ends[:-1])]
+    counts = [len(vectors) for _, vectors in given]
+    return multi_vectors(spec, rows, [key for key, _ in given], counts, name)
 
 
 def _sparse(_spec: VectorSpec, name: str, given: Sequence[tuple[bytes, Any]]) -> list[bytes]:

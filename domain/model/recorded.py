@@ -117,6 +117,46 @@ class ChangeSetDraft:
     based_on: list[bytes | None] | None = None
     live: bool = False
 
+    @classmethod
+    def images(
+        cls,
+        generation: UUID,
+        keys: list[bytes],
+        hashes: Sequence[bytes],
+        body: str,
+        **more: Any,
+    ) -> "ChangeSetDraft":
+        """A change set that writes all points of a body, in its order.
+
+        Args:
+            generation: its stream.
+            keys: of the points.
+            hashes: of the points.
+            body: its address.
+            more: other fields of the draft.
+        """
+        return cls(
+            generation=generation,
+            keys=keys,
+            hashes=list(hashes),
+            objects=[body],
+            object_index=[0] * len(keys),
+            rows=list(range(len(keys))),
+            **more,
+        )
+
+    @classmethod
+    def tombstones(cls, generation: UUID, keys: list[bytes], **more: Any) -> "ChangeSetDraft":
+        """A change set that deletes points.
+
+        Args:
+            generation: its stream.
+            keys: of the points.
+            more: other fields of the draft.
+        """
+        nothing = [0] * len(keys)
+        return cls(generation, keys, [None] * len(keys), [], nothing, nothing, **more)
+
 
 @dataclass(frozen=True)
 class Heads:

@@ -8,8 +8,8 @@ from domain.model.generation import REPAIRS, Generation
 from domain.model.recorded import Command
 from domain.ports import GenerationStatus, Ledger
 from domain.use_cases.steps.step_run import StepRun
+from domain.use_cases.tools import stream_events
 
-EVENTS_AT_ONCE = 200
 POINTS_AT_ONCE = 2000
 
 
@@ -83,21 +83,18 @@ async def changed_by_others(
 ) -> AsyncGenerator[tuple[int, list[bytes]], None]:
     """Ids that others than a flow changed: in key order, some at a time, with the last version."""
     keys, version = set[bytes](), 0
-    while events := await ledger.events(
-        generation, after=version, through=version + EVENTS_AT_ONCE
-    ):
-        for recorded in events:
-            event, version = recorded.event, recorded.version
-            if (
-                not isinstance(event, Generation.ChangeSetRecorded)
-                or isinstance(event, REPAIRS)
-                or event.source.get("flow") == str(flow)
-            ):
-                continue
-            manifest = (await ledger.manifests([event.manifest]))[event.manifest]
-            keys.update(manifest.keys)
-            if len(keys) >= POINTS_AT_ONCE:
-                yield version, sorted(keys)
-                keys = set()
+    async for recorded in stream_events(ledger, generation):
+        event, version = recorded.event, recorded.version
+        if (
+            not isinstance(event, Generation.ChangeSetRecorded)
+            or isinstance(event, REPAIRS)
+            or event.source.get("flow") == str(flow)
+        ):
+            continue
+        manifest = (await ledger.manifests([event.manifest]))[event.manifest]
+        keys.update(manifest.keys)
+        if len(keys) >= POINTS_AT_ONCE:
+            yield version, sorted(keys)
+            keys = set()
     if keys:
         yield version, sorted(keys)

@@ -6,10 +6,8 @@ from domain.model.generation import Generation
 from domain.model.recipes.recipe import LaterFacts
 from domain.ports import GenerationStatus, Ledger
 from domain.use_cases.diff_versions import VersionDiff, diff_versions
-from domain.use_cases.tools import Tools, recorded_schema
+from domain.use_cases.tools import Tools, recorded_schema, stream_events
 from domain.use_cases.versions import Place, generations_of
-
-EVENTS_AT_ONCE = 1000
 
 
 async def later_changes(tools: Tools, version: Place) -> LaterFacts | None:
@@ -50,14 +48,10 @@ async def later_writes(tools: Tools, version: Place) -> int:
 
 async def _writes(ledger: Ledger, status: GenerationStatus, after: int) -> int:
     writes = 0
-    while events := await ledger.events(
-        status.generation, after=after, through=after + EVENTS_AT_ONCE
-    ):
-        for recorded in events:
-            event = recorded.event
-            if isinstance(event, Generation.ChangeSetRecorded) and _of_application(event.source):
-                writes += bool(event.upserts or event.deletes)
-        after = events[-1].version
+    async for recorded in stream_events(ledger, status.generation, after):
+        event = recorded.event
+        if isinstance(event, Generation.ChangeSetRecorded) and _of_application(event.source):
+            writes += bool(event.upserts or event.deletes)
     return writes
 
 

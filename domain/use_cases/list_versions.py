@@ -37,17 +37,19 @@ async def with_details(tools: Tools, versions: Iterable[Document]) -> list[Docum
     `not_rebuildable` is None for a version that can be rebuilt, else a sentence that says why not.
     """
     looked_for: dict[UUID, Rebuildable] = {}
+    schemas: dict[UUID, Document] = {}
     found = []
     for version in versions:
         generation = UUID(version["generation"])
         if generation not in looked_for:
             looked_for[generation] = await rebuildable(tools, generation)
+            schemas[generation] = (await recorded_schema(tools.ledger, generation)).to_json()
         (recorded,) = await tools.ledger.read(version["position"] - 1, 1)
         found.append(
             {
                 **version,
                 "at": recorded.recorded_at,
-                "schema": (await recorded_schema(tools.ledger, generation)).to_json(),
+                "schema": schemas[generation],
                 "not_rebuildable": await looked_for[generation].why_not(version["through"]),
             }
         )

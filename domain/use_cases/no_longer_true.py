@@ -1,7 +1,5 @@
 """What of a completed migration is not so any more."""
 
-from uuid import UUID
-
 from domain.model.migration import Migration
 from domain.model.plan import Step, StepKind
 from domain.use_cases.tools import Tools, live_generation
@@ -27,17 +25,17 @@ async def no_longer_true(tools: Tools, migration: Migration) -> list[str]:
                 if aliases.get(alias) != physical
             ]
         elif step.kind is StepKind.RESTORE:
-            found += await _not_restored(tools, step)
+            digest = migration.plan.facts["version"]["digest"]
+            found += await _not_restored(tools, step, digest)
     return found
 
 
-async def _not_restored(tools: Tools, step: Step) -> list[str]:
-    physical, version = step.params["collection"], step.params["version"]
+async def _not_restored(tools: Tools, step: Step, digest: str) -> list[str]:
+    physical = step.params["collection"]
     status = await live_generation(tools.applications, step.params["store"], physical)
     if status is None:
         return [f"collection {physical!r} is gone"]
     now = await digest_at(tools.ledger, status.generation, status.recorded)
-    then = await digest_at(tools.ledger, UUID(version["generation"]), version["through"])
-    if now.hexdigest() == then.hexdigest():
+    if now.hexdigest() == digest:
         return []
     return [f"collection {physical!r} was changed after it was restored"]

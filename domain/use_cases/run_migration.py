@@ -4,19 +4,19 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from domain.model.aggregate import Actor, Context
 from domain.model.errors import Conflict, LedgerError, Unavailable
-from domain.model.generation import Generation
 from domain.model.migration import Migration, State
 from domain.model.plan import Step, StepKind
 from domain.model.version import Occasion
 from domain.ports import Leaders, Ledger
 from domain.use_cases.histories import refuse_newer_stores
+from domain.use_cases.holds import resume_writes
 from domain.use_cases.steps import EXECUTORS
 from domain.use_cases.steps.step_run import BACK, FORWARD, StepRun
-from domain.use_cases.tools import Tools, save_first, update
+from domain.use_cases.tools import Tools, save_first
 from domain.use_cases.versions import note_versions
 from domain.use_cases.way_back import secure_way_back
 
@@ -69,14 +69,7 @@ async def _let_go(tools: Tools, migration: Migration, context: Context) -> None:
     """After a rollback nothing is held by the migration any more, whatever became of it."""
     for status in await tools.applications.generations():
         if str(migration.id) in status.holders and not status.gone:
-            await update(
-                tools.ledger,
-                Generation,
-                status.generation,
-                f"migration/{migration.id}/let-go/{status.generation}/{uuid4()}",
-                context,
-                lambda found: found.resume_writes(str(migration.id)),
-            )
+            await resume_writes(tools, status.generation, migration.id, context)
 
 
 async def _context(ledger: Ledger, migration: Migration) -> Context:

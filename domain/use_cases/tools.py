@@ -1,17 +1,19 @@
 """The ports that use cases work with, and what several of them do with the ledger."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from uuid import UUID
 
 from domain.model.aggregate import Context, LedgerAggregate, pending_events
 from domain.model.errors import KeyReused, NotFound, VersionConflict
 from domain.model.generation import Application, Generation
-from domain.model.recorded import Answer, Command
+from domain.model.recorded import Answer, Command, Recorded
 from domain.model.schema import CollectionSchema
 from domain.ports import A, Applications, FlowRanges, GenerationStatus, Ledger, Objects, Stores
 
 CONFLICT_ATTEMPTS = 20
+EVENTS_AT_ONCE = 500
 REPORTS_AT_ONCE = 16
 
 
@@ -104,15 +106,25 @@ async def recorded_schema(ledger: Ledger, generation: UUID) -> CollectionSchema:
     raise NotFound(f"there is no generation {generation}")
 
 
+async def stream_events(
+    ledger: Ledger, stream: UUID, after: int = 0, page: int | None = None
+) -> AsyncGenerator[Recorded, None]:
+    """The events of a stream after a version, in order; memory stays at a page."""
+    page = page or EVENTS_AT_ONCE
+    while events := await ledger.events(stream, after=after, through=after + page):
+        for recorded in events:
+            yield recorded
+        after = events[-1].version
+
+
 async def given_up(ledger: Ledger, generation: UUID) -> bool:
     """Whether a generation's first change was given up: then its collection is somebody else's."""
-    stream, after = Application.create_id(str(generation)), 0
-    while reports := await ledger.events(stream, after=after, through=after + REPORTS_AT_ONCE):
-        for report in reports:
+    reports = stream_events(ledger, Application.create_id(str(generation)), page=REPORTS_AT_ONCE)
+    async with aclosing(reports):
+        async for report in reports:
             event = report.event
             if isinstance(event, Application.ChangeSkipped):
                 return event.change == 1
             if isinstance(event, Application.ChangesApplied | Application.StoreRecovered):
                 return False  # its first change is behind it
-        after = reports[-1].version
     return False

@@ -2,10 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from uuid import UUID
 
 from domain.model.errors import Conflict
 from domain.use_cases.tools import Tools
+
+
+class Wait(StrEnum):
+    """What a write waits for."""
+
+    DURABLE = "durable"
+    READABLE = "readable"
+
 
 LOOK_SECONDS = 0.5
 """How long to wait for news before looking again; receipts are events, so news come at once."""
@@ -15,7 +24,7 @@ async def wait_applied(
     tools: Tools,
     generation: UUID,
     through: int,
-    silence: Callable[[], Awaitable[None]],
+    silence: Callable[[], Awaitable[None]] | None = None,
     patience: float = 15.0,
 ) -> None:
     """Return when a generation is applied up to a version.
@@ -24,7 +33,8 @@ async def wait_applied(
         tools: the ports.
         generation: its stream.
         through: version of that stream.
-        silence: is called when nothing was applied for a while; what it raises is raised.
+        silence: is called when nothing was applied for a while; what it raises is raised. Without
+            it this waits for as long as it takes.
         patience: seconds of that while.
 
     Raises:
@@ -47,7 +57,7 @@ async def wait_applied(
         await tools.ledger.working()
         quiet = 0.0 if status.applied > applied else quiet
         applied = status.applied
-        if quiet > patience:
+        if silence is not None and quiet > patience:
             await silence()
             quiet = 0.0
         before = asyncio.get_running_loop().time()

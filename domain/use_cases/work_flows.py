@@ -260,13 +260,11 @@ async def _capture(tools: Tools, flow: Flow, place: _Place) -> _Result:
         content, hashes = await asyncio.to_thread(_body, page, dense)
         address = await tools.objects.put(content)
         result.drafts.append(
-            ChangeSetDraft(
-                generation=flow.source,
-                keys=page.keys,
-                hashes=list(hashes),
-                objects=[address],
-                object_index=[0] * len(page),
-                rows=list(range(len(page))),
+            ChangeSetDraft.images(
+                flow.source,
+                page.keys,
+                hashes,
+                address,
                 captured=True,
                 captured_at=flow.through,
                 source=place.source(flow.step),

@@ -7,7 +7,6 @@ same key and write get the first answer, whatever came in between.
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -77,7 +76,7 @@ class Written:
         through: version of the generation's stream; it is readable when that is applied.
         upserts: points that are new or changed by it.
         deletes: points that it deleted.
-        given: points that it named; the others were as it says already.
+        given: points that it named.
         repeated: this is the first answer to a write that was sent again.
     """
 
@@ -88,6 +87,11 @@ class Written:
     deletes: int
     given: int
     repeated: bool
+
+    @property
+    def unchanged(self) -> int:
+        """Points that were as it says already."""
+        return self.given - self.upserts - self.deletes
 
 
 class LiveCollection:
@@ -103,10 +107,7 @@ class LiveCollection:
         self._tools = tools
         self.status = status
         self.schema = schema
-
-    @cached_property
-    def _bodies(self) -> BodyCache:
-        return BodyCache(self._tools.objects)
+        self._bodies = BodyCache(tools.objects)
 
     async def write(self, write: Write, key: str, context: Context) -> Written:
         """Record a write; when this returns it is durable.
@@ -141,7 +142,10 @@ class LiveCollection:
     async def _record(self, write: Write, key: str, context: Context, content: bytes) -> Answer:
         bodies: dict[str, bytes] = {}
         if isinstance(write, Delete):
-            draft = self._tombstones(write.keys)
+            source = {"write": "delete", "given": len(write.keys)}
+            draft = ChangeSetDraft.tombstones(
+                self.status.generation, write.keys, source=source, live=True
+            )
         elif isinstance(write, Upsert):
             draft = await self._images(write.points, "upsert", bodies)
         else:
@@ -149,19 +153,6 @@ class LiveCollection:
             draft = await self._images(points, "set-payload", bodies, based_on)
         return await self._tools.ledger.record(
             key, context, [draft], bodies=bodies, content=content
-        )
-
-    def _tombstones(self, keys: Sequence[bytes]) -> ChangeSetDraft:
-        nothing = [0] * len(keys)
-        return ChangeSetDraft(
-            generation=self.status.generation,
-            keys=list(keys),
-            hashes=[None] * len(keys),
-            objects=[],
-            object_index=nothing,
-            rows=nothing,
-            source={"write": "delete", "given": len(keys)},
-            live=True,
         )
 
     async def _images(
@@ -184,13 +175,11 @@ class LiveCollection:
             bodies[address] = body
         else:
             address = await self._tools.objects.put(body)
-        return ChangeSetDraft(
-            generation=self.status.generation,
-            keys=points.keys,
-            hashes=list(hashes),
-            objects=[address],
-            object_index=[0] * len(points),
-            rows=list(range(len(points))),
+        return ChangeSetDraft.images(
+            self.status.generation,
+            points.keys,
+            hashes,
+            address,
             source={"write": kind, "given": len(points)},
             based_on=based_on,
             live=True,

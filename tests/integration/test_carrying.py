@@ -20,10 +20,10 @@ from domain.model.flow import Flow
 from domain.model.generation import Generation
 from domain.model.migration import Migration, State
 from domain.model.points import PointBatch, decode_payload, encode_payload, id_of, key_of
-from domain.use_cases import carry
+from domain.use_cases import carry, tools
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.steer_migration import cancel_migration, roll_back_migration
-from domain.use_cases.tools import update
+from domain.use_cases.tools import Tools, update
 from domain.use_cases.versions import tag_version
 from domain.use_cases.write_points import Delete, SetPayload, Upsert, Write, open_live
 from tests.integration.builders import DOCS, document_points
@@ -37,7 +37,7 @@ Plain = dict[int | str, dict[str, Any]]
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Later writes are carried in many parts."""
-    monkeypatch.setattr(carry, "EVENTS_AT_ONCE", 3)
+    monkeypatch.setattr(tools, "EVENTS_AT_ONCE", 3)
     monkeypatch.setattr(carry, "POINTS_AT_ONCE", 4)
 
 
@@ -215,17 +215,23 @@ async def test_nothing_acknowledged_is_lost_under_a_writer(world: World, directi
         assert found[one]["n"] == number
 
 
-async def test_later_writes_that_the_store_refuses_stop_the_rollback(world: World) -> None:
-    done, before, name = await split(world)
-    points = await write_later_applied(world, name)
+def refusing(world: World) -> Tools:
+    """Tools whose store takes no points for the shared documents."""
 
     async def upsert(to: str, batch: PointBatch) -> None:
         if to == world.docs:
             raise Rejected("not today")
         await world.store.upsert(to, batch)
 
+    return world.with_store(Wrapped(world.store, upsert=upsert))
+
+
+async def test_later_writes_that_the_store_refuses_stop_the_rollback(world: World) -> None:
+    done, before, name = await split(world)
+    points = await write_later_applied(world, name)
+
     await roll_back_migration(world.tools, done.id, MARA)
-    async with world.workers(world.with_store(Wrapped(world.store, upsert=upsert))):
+    async with world.workers(refusing(world)):
         stopped = await world.settled(done.id)
     assert stopped.state is State.FAILED
     assert stopped.error is not None
@@ -326,14 +332,9 @@ async def test_a_second_rollback_does_not_pass_what_the_store_refused(world: Wor
     done, before, name = await split(world)
     points = await write_later_applied(world, name)
 
-    async def upsert(to: str, batch: PointBatch) -> None:
-        if to == world.docs:
-            raise Rejected("not today")
-        await world.store.upsert(to, batch)
-
     for _ in range(2):  # the second time nothing is left to be carried
         await roll_back_migration(world.tools, done.id, MARA)
-        async with world.workers(world.with_store(Wrapped(world.store, upsert=upsert))):
+        async with world.workers(refusing(world)):
             stopped = await world.settled(done.id)
         assert stopped.state is State.FAILED
     source = await world.looked_after(world.docs)

@@ -122,11 +122,8 @@ class TimeTravel:
         return written
 
     async def _applied(self, service: Service, through: int) -> None:
-        async def silence() -> None:
-            """The demo's own appliers run."""
-
         status = await looked_after(service.tools, DEFAULT, self._name)
-        await wait_applied(service.tools, status.generation, through, silence)
+        await wait_applied(service.tools, status.generation, through)
 
     async def _search(self, service: Service, best: list[Hit]) -> None:
         self.teller.stage("Search now, and as it was")

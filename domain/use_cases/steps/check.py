@@ -9,11 +9,10 @@ from domain.model.plan import StepKind
 from domain.ports import GenerationStatus
 from domain.use_cases.concurrently import concurrently
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
+from domain.use_cases.tools import stream_events
 from domain.use_cases.verify import Verification
 
 CONCURRENT_SCANS = 2
-
-EVENTS_AT_ONCE = 1000
 
 
 async def do(run: StepRun) -> dict[str, Any]:
@@ -84,11 +83,8 @@ async def refuse_uncopied(run: StepRun) -> None:
 async def _changes(run: StepRun, status: GenerationStatus, after: int) -> int:
     """How many changes were recorded after a version, without repairs and holds."""
     changes = 0
-    while events := await run.tools.ledger.events(
-        status.generation, after=after, through=after + EVENTS_AT_ONCE
-    ):
-        changes += sum(not isinstance(recorded.event, WITHOUT_VERSION) for recorded in events)
-        after = events[-1].version
+    async for recorded in stream_events(run.tools.ledger, status.generation, after):
+        changes += not isinstance(recorded.event, WITHOUT_VERSION)
     return changes
 
 

@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID
 
 from domain.model.flow import Flow, FlowRange
-from domain.ports import GenerationStatus
 from domain.use_cases.carry import carry_back
 from domain.use_cases.concurrently import concurrently
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
@@ -90,13 +89,9 @@ async def undo(run: StepRun) -> dict[str, Any]:
         await run.stop_flow(planned["source"])
         if planned.get("version") is None:
             carried.update(await _carry_back(run, planned))
-    deleted, waiting = {}, []
-    for physical in run.step.params["existing"]:
-        status = await live_generation(run.tools.applications, run.store_name, physical)
-        if status is not None:
-            deleted[physical] = await run.delete_all(status.generation, physical)
-            waiting.append(status.generation)
-    await run.applied(waiting, skip=True)
+    existing = await run.looked_after(run.step.params["existing"])
+    deleted = {s.physical: await run.delete_all(s.generation, s.physical) for s in existing}
+    await run.applied([status.generation for status in existing], skip=True)
     return {"deleted": deleted, "carried_back": dict(carried)}
 
 
@@ -106,7 +101,7 @@ async def _carry_back(run: StepRun, planned: dict[str, Any]) -> dict[str, int]:
     source = await live_generation(run.tools.applications, run.store_name, planned["source"])
     if source is None:  # looked at before anything was undone: there is nothing to carry
         return {}
-    targets = await _targets(run, planned)
+    targets = await run.looked_after(sorted(set(planned["routes"].values())))
     for target in targets:
         await run.hold(target.generation)
     flow = await run.tools.ledger.load(Flow, run.forward_flow(run.step.id, planned["source"]))
@@ -117,12 +112,3 @@ async def _carry_back(run: StepRun, planned: dict[str, Any]) -> dict[str, int]:
             carried[target.physical] = count
     await run.applied([source.generation], skip=True)
     return carried
-
-
-async def _targets(run: StepRun, planned: dict[str, Any]) -> list[GenerationStatus]:
-    """The targets of a flow that are still looked after."""
-    found = [
-        await live_generation(run.tools.applications, run.store_name, physical)
-        for physical in sorted(set(planned["routes"].values()))
-    ]
-    return [status for status in found if status is not None]

@@ -3,7 +3,6 @@
 from typing import Any
 
 from domain.use_cases.steps.step_run import StepRun
-from domain.use_cases.tools import live_generation
 
 
 async def do(run: StepRun) -> dict[str, Any]:
@@ -15,10 +14,7 @@ async def do(run: StepRun) -> dict[str, Any]:
 
 async def undo(run: StepRun) -> dict[str, Any]:
     """Let live writes go on."""
-    resumed = []
-    for physical in run.step.params["collections"]:
-        status = await live_generation(run.tools.applications, run.store_name, physical)
-        if status is not None:
-            await run.resume(status.generation)
-            resumed.append(physical)
-    return {"resumed": resumed}
+    there = await run.looked_after(run.step.params["collections"])
+    for status in there:
+        await run.resume(status.generation)
+    return {"resumed": [status.physical for status in there]}

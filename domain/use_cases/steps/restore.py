@@ -6,16 +6,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from domain.model.generation import Generation
-from domain.model.recorded import ChangeSetDraft, Recorded
+from domain.model.recorded import ChangeSetDraft
 from domain.ports import GenerationStatus
 from domain.use_cases.concurrently import in_pages
 from domain.use_cases.later_changes import later_writes
 from domain.use_cases.merge import Side, merge, recorded_points
-from domain.use_cases.steps.step_run import StepBlocked, StepRun
-from domain.use_cases.tools import live_generation
+from domain.use_cases.steps.step_run import FORWARD, StepBlocked, StepRun
+from domain.use_cases.tools import live_generation, stream_events
 from domain.use_cases.versions import Place
-
-EVENTS_AT_ONCE = 200
 
 
 async def do(run: StepRun) -> dict[str, Any]:
@@ -55,15 +53,12 @@ async def undo(run: StepRun) -> dict[str, Any]:
     status = await _live(run)
     if status is None:  # what it changed is gone
         return {"changes": 0, "made_anew": [run.step.params["collection"]]}
-    own = [recorded.version async for recorded in _own_changes(run, status)]
-    if own:
-        before = Place(status, own[0] - 1, 0)
-        async for recorded in _own_changes(run, status):
-            address = vars(recorded.event)["manifest"]
-            manifest = (await run.tools.ledger.manifests([address]))[address]
-            draft = await _as_it_was(run, status, manifest.keys, before, captured_at=own[-1])
-            key = run.key("undo", str(recorded.version))
-            await run.tools.ledger.record(key, run.context, [draft])
+    own = [(version, event.manifest) async for version, event in _own_changes(run, status)]
+    for version, address in own:
+        manifest = (await run.tools.ledger.manifests([address]))[address]
+        before = Place(status, own[0][0] - 1, 0)
+        draft = await _as_it_was(run, status, manifest.keys, before, captured_at=own[-1][0])
+        await run.tools.ledger.record(run.key("undo", str(version)), run.context, [draft])
     await run.applied([status.generation], skip=True)
     return {"changes": len(own)}
 
@@ -89,7 +84,7 @@ async def _as_it_was(
     status: GenerationStatus,
     keys: list[bytes],
     version: Place,
-    captured_at: int | None = None,
+    captured_at: int,
 ) -> ChangeSetDraft:
     """A change set that makes points what they were at a version; they refer to the same bodies."""
     heads = await run.tools.ledger.heads_of(
@@ -99,27 +94,24 @@ async def _as_it_was(
     return heads.draft(status.generation, keys, captured_at=captured_at, source=source)
 
 
-async def _own_changes(run: StepRun, status: GenerationStatus) -> AsyncIterator[Recorded]:
-    """The change sets that the forward run of this step recorded."""
+async def _own_changes(
+    run: StepRun, status: GenerationStatus
+) -> AsyncIterator[tuple[int, Generation.ChangeSetRecorded]]:
+    """The change sets that the forward run of this step recorded, with their versions."""
     version = run.step.params["version"]
     after = version["through"] if version["generation"] == str(status.generation) else 0
-    while events := await run.tools.ledger.events(
-        status.generation, after=after, through=after + EVENTS_AT_ONCE
-    ):
-        for recorded in events:
-            event = recorded.event
-            if (
-                isinstance(event, Generation.ChangeSetRecorded)
-                and event.source.get("migration") == str(run.migration)
-                and event.source["direction"] == "do"
-            ):
-                yield recorded
-        after = events[-1].version
+    async for recorded in stream_events(run.tools.ledger, status.generation, after):
+        event = recorded.event
+        if (
+            isinstance(event, Generation.ChangeSetRecorded)
+            and event.source.get("migration") == str(run.migration)
+            and event.source["direction"] == FORWARD
+        ):
+            yield recorded.version, event
 
 
 async def _counts(run: StepRun, status: GenerationStatus) -> dict[str, Any]:
     written = deleted = 0
-    async for recorded in _own_changes(run, status):
-        event = vars(recorded.event)
-        written, deleted = written + event["upserts"], deleted + event["deletes"]
+    async for _, event in _own_changes(run, status):
+        written, deleted = written + event.upserts, deleted + event.deletes
     return {"written": written, "deleted": deleted}

@@ -1,11 +1,11 @@
 """What every step executor is given, and how it waits for workers."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from domain.model.aggregate import Context
 from domain.model.errors import Conflict, LedgerError, NotFound, Rejected, VersionConflict
@@ -15,6 +15,7 @@ from domain.model.plan import Step
 from domain.model.recorded import ChangeSetDraft
 from domain.model.schema import CollectionSchema
 from domain.ports import GenerationStatus, VectorStore
+from domain.use_cases.holds import hold_writes, resume_writes
 from domain.use_cases.tools import Tools, live_generation, save, update
 from domain.use_cases.verify import Verification, looked_after, verify, verify_and_record
 
@@ -81,6 +82,13 @@ class StepRun:
         if found is None:
             raise NotFound(f"the ledger does not look after collection {physical!r}")
         return found
+
+    async def looked_after(self, names: Iterable[str]) -> list[GenerationStatus]:
+        """Those of these physical collections that the ledger looks after."""
+        found = [
+            await live_generation(self.tools.applications, self.store_name, name) for name in names
+        ]
+        return [status for status in found if status is not None]
 
     async def declare(
         self,
@@ -158,25 +166,11 @@ class StepRun:
 
     async def hold(self, generation: UUID) -> None:
         """Refuse live writes to a generation; again changes nothing."""
-        await self._decide("hold", generation, Generation.hold_writes)
+        await hold_writes(self.tools, generation, self.migration, self.context)
 
     async def resume(self, generation: UUID) -> None:
         """Let live writes to a generation go on, as far as this migration goes."""
-        await self._decide("resume", generation, Generation.resume_writes)
-
-    async def _decide(
-        self, what: str, generation: UUID, decide: Callable[[Generation, str], None]
-    ) -> None:
-        migration = str(self.migration)
-        key = self.key(what, str(generation), str(uuid4()))  # it may be held more than once
-        await update(
-            self.tools.ledger,
-            Generation,
-            generation,
-            key,
-            self.context,
-            lambda found: decide(found, migration),
-        )
+        await resume_writes(self.tools, generation, self.migration, self.context)
 
     async def start_flow(
         self,
@@ -350,15 +344,7 @@ class StepRun:
             if not heads:
                 return deleted
             after = heads.keys[-1]
-            draft = ChangeSetDraft(
-                generation=generation,
-                keys=heads.keys,
-                hashes=[None] * len(heads),
-                objects=[],
-                object_index=[0] * len(heads),
-                rows=[0] * len(heads),
-                source={"step": self.step.id},
-            )
+            draft = ChangeSetDraft.tombstones(generation, heads.keys, source={"step": self.step.id})
             await self.tools.ledger.record(
                 self.key("delete", physical, after.hex()), self.context, [draft]
             )
