@@ -5,7 +5,6 @@ This is the only reader of the environment.
 
 import getpass
 import os
-import re
 import socket
 import tomllib
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 import platformdirs
 
 from domain.model.aggregate import Actor
+from domain.model.durations import duration
 from domain.model.errors import Rejected
 from domain.model.spec import nearest
 
@@ -51,8 +51,6 @@ KNOWN = {
 }
 """Every setting and what it is; environment variables are `MIGRATION_LEDGER_` and the name."""
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DURATION = re.compile(r"(?P<number>\d{1,11})\s*(?P<unit>[smhd])")
 
 SECRETS = (
     *("database_url", "database_password"),
@@ -292,10 +290,13 @@ def _refuse_forgotten(values: Mapping[str, Any], embed: set[str]) -> None:
 
 
 def _duration(name: str, text: str) -> timedelta:
-    parts = _DURATION.fullmatch(str(text).strip())
-    if parts is None or not int(parts["number"]):
+    try:
+        found = duration(str(text))
+    except Rejected as error:
+        raise Rejected(f"{name} is {error}") from error
+    if not found:
         raise Rejected(f"{name} is {text!r}, not a duration such as 90s, 15m, 24h or 7d")
-    return timedelta(**{_UNITS[parts["unit"]]: int(parts["number"])})
+    return found
 
 
 def _port(text: str | int) -> int:

@@ -23,6 +23,7 @@ BENCHES = (
     "latency",
     "verify",
     "live",
+    "rollback",
     "rebuild",
     "memory",
     "appliers",

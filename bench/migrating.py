@@ -1,6 +1,7 @@
 """Migrations as benches run them: an application's table, a shared collection, a spec."""
 
 import asyncio
+from typing import Any
 
 import asyncpg
 
@@ -43,8 +44,13 @@ async def make(stack: Running, name: str, count: int, dimension: int, sources: i
     await points.fill(store, shared(name), count, dimension, sources)
 
 
-async def migrate(stack: Running, name: str) -> list[Recorded]:
+async def migrate(stack: Running, name: str, **changes: Any) -> list[Recorded]:
     """Give each source of an application its collection; returns the migration's events.
+
+    Args:
+        stack: where.
+        name: of the application.
+        changes: to the spec.
 
     Raises:
         RuntimeError: the migration did not complete.
@@ -62,6 +68,7 @@ async def migrate(stack: Running, name: str) -> list[Recorded]:
             "collections": {"documents": shared(name)},
         },
         "to": {"store": "default"},
+        **changes,
     }
     planned = await plan_migration(tools, spec, WHO)
     await start_migration(tools, planned.migration, WHO)

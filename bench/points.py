@@ -24,15 +24,17 @@ def schema(dimension: int) -> CollectionSchema:
     return CollectionSchema({"": vector}, {"source_id": {"type": "keyword"}})
 
 
-def batches(count: int, dimension: int, sources: int, *, seed: int = 1) -> Iterator[PointBatch]:
-    """`count` points in batches: ids from 1, `sources` sources in turn, texts of 40 words."""
+def batches(
+    count: int, dimension: int, sources: int, *, seed: int = 1, first: int = 1
+) -> Iterator[PointBatch]:
+    """`count` points in batches: ids from `first`, `sources` sources in turn, texts of 40 words."""
     random = np.random.default_rng(seed)
-    for start in range(0, count, BATCH):
-        size = min(BATCH, count - start)
+    for start in range(first, first + count, BATCH):
+        size = min(BATCH, first + count - start)
         vectors = random.standard_normal((size, dimension))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         words = random.integers(0, len(WORDS), (size, 40))
-        numbers = range(start + 1, start + size + 1)
+        numbers = range(start, start + size)
         yield PointBatch(
             keys=[key_of(number) for number in numbers],
             payloads=[

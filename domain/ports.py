@@ -142,6 +142,11 @@ class Ledger(Protocol):
             at: version of the generation's stream at which they counted; None for now.
         """
 
+    async def heads_among(
+        self, generations: Sequence[UUID], keys: Sequence[bytes]
+    ) -> list[tuple[UUID, bytes, bytes]]:
+        """Which of these generations have which of these points now: stream, key and hash."""
+
     async def hashes_between(
         self, generation: UUID, keys: Sequence[bytes], first: int, last: int
     ) -> dict[bytes, set[bytes | None]]:
@@ -352,11 +357,27 @@ class RangeClaim:
 class FlowRanges(Protocol):
     """The queue of ranges that flow workers claim."""
 
-    async def plan(self, flow: UUID, requests: Sequence[dict[str, Any]]) -> None:
-        """Put the first ranges of a flow into the queue; again changes nothing."""
+    async def plan(
+        self,
+        flow: UUID,
+        requests: Sequence[dict[str, Any]],
+        *,
+        source: UUID | None = None,
+        until: datetime | None = None,
+    ) -> None:
+        """Put the first ranges of a flow into the queue; again changes nothing.
+
+        Args:
+            flow: its stream.
+            requests: what each range reads: points after a key, or changes since a version.
+            source: generation whose changes it reads, if it does.
+            until: when such ranges are not claimed any more, before `wake`.
+        """
 
     async def claim(self, holder: str, ttl: float) -> RangeClaim | None:
         """Claim a range that is free or whose lease ran out, or None.
+
+        A range that reads changes is free as soon as there are any.
 
         Raises:
             Halted: work is halted.
@@ -366,7 +387,10 @@ class FlowRanges(Protocol):
         """Extend the lease; False if another worker has it now."""
 
     async def finish(self, claim: RangeClaim, following: dict[str, Any] | None = None) -> None:
-        """Take a range out of the queue and put the one that follows it in, at once."""
+        """Take a range out of the queue and put the one that follows it in, at once.
+
+        One that reads changes is free after a pause, so that it finds several.
+        """
 
     async def put_back(self, claim: RangeClaim, error: str, *, failed: bool = True) -> None:
         """Give a range back, with the reason, so that it is tried again.
@@ -377,11 +401,17 @@ class FlowRanges(Protocol):
             failed: whether this counts as a failure of the range.
         """
 
-    async def retry(self, flow: UUID) -> None:
-        """Let the failed ranges of a flow be tried at once, as if they had not failed."""
+    async def wake(self, flow: UUID) -> None:
+        """Let the ranges of a flow be claimed at once: after failures, a pause, or its time."""
+
+    async def rest(self, flow: UUID, at: datetime) -> None:
+        """Let a flow read no more changes from a time on, before it is woken."""
+
+    async def next(self, flow: UUID) -> tuple[int, dict[str, Any]] | None:
+        """Number and request of the first range of a flow that is in the queue."""
 
     async def remaining(self, flow: UUID | None = None) -> int:
-        """How many ranges of a flow, or of all flows, are not finished."""
+        """How many ranges of a flow, or of all flows, are to be worked on."""
 
     async def failing(self, flow: UUID, attempts: int) -> str | None:
         """The last error of a range that was tried this often, or None."""

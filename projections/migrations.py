@@ -113,7 +113,7 @@ def _range(document: Document, fields: Document, _at: str) -> None:
     counter = {"capture": "captured", "route": "routed"}.get(fields["kind"])
     if counter:
         document[counter] += sum(fields["placed"].values())
-    document["unplaced"] += sum(fields["unplaced"].values())
+        document["unplaced"] += sum(fields["unplaced"].values())
 
 
 def _applied(document: Document, fields: Document, _at: str) -> None:

@@ -1,6 +1,7 @@
 """Commands that plan migrations, run them, watch them and take them back."""
 
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from domain.model.migration import Migration, State
 from domain.model.recipes import recipe_for
 from domain.use_cases.export_version import export_version
 from domain.use_cases.no_longer_true import no_longer_true
+from domain.use_cases.old_sides import old_sides
 from domain.use_cases.plan_migration import Planned, migration_named, plan_migration
 from domain.use_cases.progress import progress
 from domain.use_cases.steer_migration import (
@@ -205,6 +207,8 @@ async def roll_back(
         if not reason:
             raise Rejected("a rollback needs --reason, which is recorded")
         if not cli.json:
+            for side in await old_sides(service.tools, found):
+                cli.console.print(f"old side {side.collection}: {side}", markup=False)
             undone = [s for s in reversed(found.plan.steps) if s.id in found.started]
             rows(cli.console, ["step", "undo"], [{"step": s.id, "undo": s.undo} for s in undone])
         cli.confirm("Roll back?", yes=yes)
@@ -368,8 +372,15 @@ async def show(cli: Cli, migration: Id) -> None:
         found = await _named(service, migration)
         document = await service.views.get("migrations", str(found.id)) or {}
         events = await service.ledger.events(found.id)
+        sides = await old_sides(service.tools, found)
     if cli.json:
-        cli.emit({**document, "progress": progress(document, datetime.now(UTC))})
+        cli.emit(
+            {
+                **document,
+                "progress": progress(document, datetime.now(UTC)),
+                "old_sides": [asdict(side) for side in sides],
+            }
+        )
         return
     cli.console.print(f"[bold]{found.name}[/bold]  {found.id}")
     counts = progress(document, datetime.now(UTC))
@@ -386,6 +397,8 @@ async def show(cli: Cli, migration: Id) -> None:
             "seconds to go": counts["eta_seconds"],
         },
     )
+    for side in sides:
+        cli.console.print(f"  old side {side.collection}: {side}", markup=False, soft_wrap=True)
     for recorded in events:
         at = recorded.recorded_at.isoformat(timespec="seconds")
         line = f"  {recorded.position:>6}  {at}  {describe(recorded)}"

@@ -123,6 +123,18 @@ class MigrationDocument(BaseModel):
     progress: ProgressDocument
 
 
+class OldSideDocument(BaseModel):
+    """A collection that gets what is written to the copies of its points."""
+
+    collection: str = Field(description="Its name in the store.")
+    store: str
+    copies: int = Field(description="How many collections give back to it.")
+    behind: int = Field(description="Changes of these that it does not have yet.")
+    until: datetime | None = Field(description="When it gets no more.")
+    warm: bool = Field(description="Whether it gets them now.")
+    stuck: str | None = Field(description="Why one of them cannot go back.")
+
+
 class MigrationPage(BaseModel):
     """Some migrations, in the order of their ids."""
 

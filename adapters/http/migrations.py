@@ -10,13 +10,19 @@ from adapters.http.documents import (
     Application,
     MigrationDocument,
     MigrationPage,
+    OldSideDocument,
     OperationPage,
     PlanDocument,
     Reason,
 )
 from adapters.http.idempotency import required_key
 from adapters.http.problems import described
-from adapters.http.reading import page_of_migrations, page_of_operations, read_migration
+from adapters.http.reading import (
+    page_of_migrations,
+    page_of_operations,
+    read_migration,
+    read_old_sides,
+)
 from adapters.http.specs import JSON_TYPE, YAML_TYPES, SpecBody
 from adapters.http.steering import (
     apply_once,
@@ -118,6 +124,19 @@ async def page(
 async def show(migration: UUID, service: OpenedService) -> MigrationDocument:
     """A migration with its progress; it always has what was recorded before the request."""
     return await read_migration(service, migration)
+
+
+@router.get(
+    "/{migration}/old-sides",
+    summary="See how warm the old side is",
+    responses=described(404, 422, 503),
+)
+async def show_old_sides(migration: UUID, service: OpenedService) -> list[OldSideDocument]:
+    """The collections that a completed migration keeps up to date, and how far they are behind.
+
+    Where nothing is behind, a rollback has nothing to carry back.
+    """
+    return await read_old_sides(service, migration)
 
 
 @router.post(

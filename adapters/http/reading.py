@@ -1,5 +1,6 @@
 """Migrations for the API: from their read model, or from their events while that is behind."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -8,12 +9,14 @@ from adapters.bootstrap import Service
 from adapters.http.documents import (
     MigrationDocument,
     MigrationPage,
+    OldSideDocument,
     Operation,
     OperationPage,
     PlanDocument,
 )
 from domain.model.errors import NotFound
 from domain.model.migration import Migration, State
+from domain.use_cases.old_sides import old_sides
 from domain.use_cases.plan_migration import Planned
 from domain.use_cases.progress import progress
 from projections.migrations import Document, Migrations
@@ -65,6 +68,21 @@ async def read_migration(service: Service, stream: UUID) -> MigrationDocument:
         document = projection.apply(document, recorded)
     counts = {name: found[name] for name in COUNTED_ELSEWHERE} if found else {}
     return shown({**(document or {}), **counts})
+
+
+async def read_old_sides(service: Service, stream: UUID) -> list[OldSideDocument]:
+    """The collections that a migration keeps up to date, from what is recorded now.
+
+    Raises:
+        NotFound: there is no such migration.
+    """
+    migration = await service.ledger.load(Migration, stream)
+    if migration is None:
+        raise NotFound(f"there is no migration {stream}")
+    return [
+        OldSideDocument.model_validate(asdict(side))
+        for side in await old_sides(service.tools, migration)
+    ]
 
 
 async def page_of_migrations(

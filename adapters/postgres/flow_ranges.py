@@ -1,6 +1,7 @@
 """The queue of ranges that flow workers claim."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,24 +11,37 @@ from adapters.postgres.connection import Database
 from adapters.postgres.mapper import plain_uuid
 from domain.ports import RangeClaim
 
+PAUSE_SECONDS = 0.1
+"""Between two ranges that read the changes of one source, so that the next one finds several."""
+
 # Enter a flow, once; nothing comes back the second time.
 _ENTER = """
-INSERT INTO flows (flow, next_number) VALUES ($1, $2)
+INSERT INTO flows (flow, next_number, source, until) VALUES ($1, $2, $3, $4)
 ON CONFLICT (flow) DO NOTHING RETURNING next_number
 """
 
-# Put ranges into the queue, numbered in order.
+# Put ranges into the queue, numbered in order; they are free after so many seconds.
 _PUT_IN = """
-INSERT INTO flow_ranges (flow, number, request)
-SELECT $1, $2 + u.ordinal::int - 1, u.request
+INSERT INTO flow_ranges (flow, number, request, free_at)
+SELECT $1, $2 + u.ordinal::int - 1, u.request, clock_timestamp() + make_interval(secs => $4)
 FROM unnest($3::jsonb[]) WITH ORDINALITY AS u (request, ordinal)
 """
 
+# Whether there is something to read: of the changes of a source some, unless the flow rests.
+_DUE = """(
+    NOT r.request ? 'since' OR EXISTS (
+        SELECT FROM flows f JOIN generations g ON g.stream = f.source
+        WHERE f.flow = r.flow AND g.recorded > (r.request ->> 'since')::int
+            AND coalesce(f.until > now(), true)
+    )
+)"""
+
 # Claim the range that has been free for longest, past those that others are just claiming.
-_CLAIM = """
+_CLAIM = f"""
 WITH free AS (
-    SELECT flow, number FROM flow_ranges WHERE working() AND free_at <= now()
-    ORDER BY free_at, number LIMIT 1 FOR UPDATE SKIP LOCKED
+    SELECT r.flow, r.number FROM flow_ranges r
+    WHERE working() AND r.free_at <= now() AND {_DUE}
+    ORDER BY r.free_at, r.number LIMIT 1 FOR UPDATE OF r SKIP LOCKED
 )
 UPDATE flow_ranges r SET
     attempt = r.attempt + 1,
@@ -35,7 +49,7 @@ UPDATE flow_ranges r SET
     free_at = clock_timestamp() + make_interval(secs => $2)
 FROM free f WHERE r.flow = f.flow AND r.number = f.number
 RETURNING r.flow, r.number, r.request, r.attempt
-"""
+"""  # noqa: S608
 
 # Extend a lease that nobody else took.
 _RENEW = """
@@ -63,16 +77,22 @@ WHERE flow = $1 AND number = $2 AND attempt = $3
 """
 
 # Forget the failures of the ranges of a flow; those that nobody works on are free at once.
-_RETRY = """
+_WAKE = """
 UPDATE flow_ranges SET
     failures = 0,
     error = NULL,
-    free_at = CASE WHEN holder IS NULL THEN clock_timestamp() ELSE free_at END
-WHERE flow = $1 AND failures > 0
+    free_at = CASE WHEN holder IS NULL THEN least(free_at, clock_timestamp()) ELSE free_at END
+WHERE flow = $1
 """
 
-# How many ranges of a flow are in the queue.
-_REMAINING = "SELECT count(*) FROM flow_ranges WHERE $1::uuid IS NULL OR flow = $1"
+# Until when a flow follows its source.
+_UNTIL = "UPDATE flows SET until = $2 WHERE flow = $1"
+
+# The first range of a flow in the queue.
+_NEXT = "SELECT number, request FROM flow_ranges WHERE flow = $1 ORDER BY number LIMIT 1"
+
+# How many ranges are to be worked on.
+_REMAINING = f"SELECT count(*) FROM flow_ranges r WHERE ($1::uuid IS NULL OR flow = $1) AND {_DUE}"  # noqa: S608
 
 # Why the range that failed most often failed last.
 _FAILING = """
@@ -100,11 +120,20 @@ class PostgresFlowRanges:
         self._retry_delay = retry_delay
         self._retry_delay_limit = retry_delay_limit
 
-    async def plan(self, flow: UUID, requests: Sequence[dict[str, Any]]) -> None:
+    async def plan(
+        self,
+        flow: UUID,
+        requests: Sequence[dict[str, Any]],
+        *,
+        source: UUID | None = None,
+        until: datetime | None = None,
+    ) -> None:
         """Put the first ranges of a flow into the queue; again changes nothing."""
         async with self._database.transaction() as connection:
-            if await connection.fetchval(_ENTER, flow, len(requests)) is not None:
-                await connection.execute(_PUT_IN, flow, 0, [_encoded(one) for one in requests])
+            entered = await connection.fetchval(_ENTER, flow, len(requests), source, until)
+            if entered is not None:
+                encoded = [_encoded(one) for one in requests]
+                await connection.execute(_PUT_IN, flow, 0, encoded, 0.0)
 
     async def claim(self, holder: str, ttl: float) -> RangeClaim | None:
         """Claim a range that is free or whose lease ran out, or None."""
@@ -136,7 +165,8 @@ class PostgresFlowRanges:
             taken = await connection.fetchval(_TAKE_OUT, claim.flow, claim.number)
             if taken is not None and following is not None:
                 number = await connection.fetchval(_NEXT_NUMBER, claim.flow)
-                await connection.execute(_PUT_IN, claim.flow, number, [_encoded(following)])
+                pause = PAUSE_SECONDS if "since" in claim.request else 0.0
+                await connection.execute(_PUT_IN, claim.flow, number, [_encoded(following)], pause)
 
     async def put_back(self, claim: RangeClaim, error: str, *, failed: bool = True) -> None:
         """Give a range back, with the reason, so that it is tried again after a while."""
@@ -152,13 +182,25 @@ class PostgresFlowRanges:
                 int(failed),
             )
 
-    async def retry(self, flow: UUID) -> None:
-        """Let the failed ranges of a flow be tried at once, as if they had not failed."""
+    async def wake(self, flow: UUID) -> None:
+        """Let the ranges of a flow be claimed at once: after failures, a pause, or its time."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_UNTIL, flow, None)
+            await connection.execute(_WAKE, flow)
+
+    async def rest(self, flow: UUID, at: datetime) -> None:
+        """Let a flow read no more changes from a time on, before it is woken."""
         async with self._database.connection() as connection:
-            await connection.execute(_RETRY, flow)
+            await connection.execute(_UNTIL, flow, at)
+
+    async def next(self, flow: UUID) -> tuple[int, dict[str, Any]] | None:
+        """Number and request of the first range of a flow that is in the queue."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_NEXT, flow)
+        return None if row is None else (row["number"], orjson.loads(row["request"]))
 
     async def remaining(self, flow: UUID | None = None) -> int:
-        """How many ranges of a flow, or of all flows, are not finished."""
+        """How many ranges of a flow, or of all flows, are to be worked on."""
         async with self._database.connection() as connection:
             count: int = await connection.fetchval(_REMAINING, flow)
         return count

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from adapters.postgres.change_sets import HeadChanges, Known, NewHead
 from adapters.postgres.connection import SCHEMA, Database
+from adapters.postgres.mapper import plain_uuid
 from domain.model.recorded import Heads
 
 # Heads of some points, tombstones too.
@@ -71,6 +72,14 @@ ORDER BY h.id
 
 # The same at a version.
 _OF_AT = f"{_AT} AND h.id = ANY($2::bytea[]) ORDER BY h.id"
+
+# Which of some generations have some points.
+_AMONG = """
+SELECT g.stream, h.id, h.hash
+FROM generations g JOIN heads h ON h.gid = g.gid
+WHERE g.stream = ANY($1::uuid[]) AND h.id = ANY($2::bytea[]) AND h.hash IS NOT NULL
+ORDER BY h.id, g.stream
+"""
 
 # What points were in some of the versions from $3 to $4, and for how many of these.
 _BETWEEN = """
@@ -159,6 +168,14 @@ async def read_heads_of(
         if at is None:
             return _columns(await connection.fetch(_OF, generation, keys))
         return _columns(await connection.fetch(_OF_AT, generation, keys, at))
+
+
+async def heads_among(
+    connection: Any, generations: Sequence[UUID], keys: Sequence[bytes]
+) -> list[tuple[UUID, bytes, bytes]]:
+    """Which of these generations have which of these points: stream, key and hash."""
+    rows = await connection.fetch(_AMONG, generations, keys)
+    return [(plain_uuid(row["stream"]), row["id"], row["hash"]) for row in rows]
 
 
 async def read_hashes_between(

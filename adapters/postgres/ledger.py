@@ -20,7 +20,12 @@ from adapters.postgres.appending import (
 from adapters.postgres.connection import ConnectionLost, Database
 from adapters.postgres.generations import touches_generations
 from adapters.postgres.group_commit import GroupCommit
-from adapters.postgres.heads import read_hashes_between, read_heads, read_heads_of
+from adapters.postgres.heads import (
+    heads_among,
+    read_hashes_between,
+    read_heads,
+    read_heads_of,
+)
 from adapters.postgres.objects import get_manifests
 from adapters.postgres.recording import Request, append_to_generations, record
 from adapters.postgres.referred import count_points_in, read_bodies
@@ -167,6 +172,13 @@ class PostgresLedger:
     ) -> Heads:
         """The heads of these points, in key order, now or at a version."""
         return await read_heads_of(self._database, generation, keys, at)
+
+    async def heads_among(
+        self, generations: Sequence[UUID], keys: Sequence[bytes]
+    ) -> list[tuple[UUID, bytes, bytes]]:
+        """Which of these generations have which of these points now: stream, key and hash."""
+        async with self._database.connection() as connection:
+            return await heads_among(connection, generations, keys)
 
     async def hashes_between(
         self, generation: UUID, keys: Sequence[bytes], first: int, last: int

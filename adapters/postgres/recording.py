@@ -28,12 +28,13 @@ from adapters.postgres.generations import (
     refuse_change_sets,
     touches_generations,
 )
-from adapters.postgres.heads import known_heads, number_bodies, write_heads
+from adapters.postgres.heads import heads_among, known_heads, number_bodies, write_heads
 from adapters.postgres.mapper import encode_context, to_stored
 from adapters.postgres.objects import put_objects
 from domain.model.aggregate import Context
-from domain.model.errors import Rejected, WritesHeld
+from domain.model.errors import PointChanged, Rejected, WritesHeld
 from domain.model.generation import Generation
+from domain.model.points import id_of
 from domain.model.recorded import ChangeSetDraft, Command
 
 
@@ -88,6 +89,7 @@ async def record(database: Database, request: Request) -> Outcome:
                 return earlier
             locked = await lock_generations(connection, _streams(request))
             _refuse_unwritable(request.drafts, locked)
+            await _refuse_elsewhere(connection, request.drafts)
             await put_objects(connection, request.bodies)
             changes = await _write_change_sets(connection, request.drafts, locked)
             events = [*changes, *request.events]
@@ -161,3 +163,13 @@ def _refuse_unwritable(
             raise Rejected(f"collection {generation.physical} was dropped or released already")
         if draft.live and generation.holders:
             raise WritesHeld(generation.physical, generation.holders)
+
+
+async def _refuse_elsewhere(connection: Any, drafts: Sequence[ChangeSetDraft]) -> None:
+    for draft in drafts:
+        if not draft.unless_in:
+            continue
+        hashes = dict(zip(draft.keys, draft.hashes, strict=True))
+        for _, key, hash_ in await heads_among(connection, draft.unless_in, draft.keys):
+            if hashes[key] != hash_:
+                raise PointChanged(str(id_of(key)))

@@ -1,5 +1,6 @@
 """Flows: how points get from somewhere into generations, range by range."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,9 @@ class Flow(LedgerAggregate):
         Attributes:
             migration: id of the migration.
             step: id of the step.
-            kind: ``capture`` (store to its own generation) or ``route`` (heads to generations).
+            kind: ``capture`` (store to its own generation), ``route`` (heads to generations),
+                ``follow`` (the same, and then what is written to the source) or ``return`` (what is
+                written to a target goes back to where its points came from).
             source: stream of the generation that it reads.
             through: version of the source's stream when the flow was planned.
             batch: points in a change set.
@@ -39,6 +42,22 @@ class Flow(LedgerAggregate):
         batch: int
         field: str
         routes: dict[str, dict[str, Any]]
+
+    class ReturnPlanned(LedgerAggregate.Event):
+        """This flow gives back what is written to a target of another one.
+
+        Attributes:
+            reverses: stream of the other flow.
+            until: time, ISO 8601, from which it rests, before a rollback; None for at once.
+        """
+
+        TOPIC = "flow.return-planned"
+        reverses: str
+        until: str | None
+
+        def apply(self, aggregate: "Flow") -> None:
+            aggregate.reverses = UUID(self.reverses)
+            aggregate.until = None if self.until is None else datetime.fromisoformat(self.until)
 
     def __init__(
         self,
@@ -59,6 +78,21 @@ class Flow(LedgerAggregate):
         self.batch = batch
         self.field = field
         self.routes = routes
+        self.reverses: UUID | None = None
+        self.until: datetime | None = None
+
+    def give_back(self, reverses: UUID, until: datetime | None) -> None:
+        """Let this flow be the way back of another one, until it rests."""
+        self.trigger_event(
+            self.ReturnPlanned,
+            reverses=str(reverses),
+            until=None if until is None else until.isoformat(),
+        )
+
+    @property
+    def follows(self) -> bool:
+        """Whether changes of its source come after its points."""
+        return self.kind == "follow"
 
     @staticmethod
     def create_id(migration: str, step: str) -> UUID:
@@ -76,7 +110,8 @@ class FlowRange(LedgerAggregate):
 
         Attributes:
             flow: stream of the flow.
-            kind: of the flow.
+            kind: ``capture``, ``route``, ``follow`` or ``return``; ``stopped`` at the end of a flow
+                that was ended.
             number: of the range, from 0.
             read: points read.
             placed: points by the generation that they went to.

@@ -20,6 +20,7 @@ class StepKind(StrEnum):
     RESTORE = "restore"
     FLOW = "flow"
     CHECK = "check"
+    HAND_OVER = "hand-over"
     POINT_ALIASES = "point-aliases"
     RESTRUCTURE = "restructure"
     DROP = "drop"

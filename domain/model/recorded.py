@@ -1,6 +1,6 @@
 """What goes into the ledger, and what comes out of it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -100,6 +100,8 @@ class ChangeSetDraft:
         found: what the store was found to hold instead; this makes it a repair.
         based_on: hash that each point had when the rows were made of it (None where there was
             none); another one by now is a conflict.
+        unless_in: generations that by now may not have one of these points with other content: that
+            is a conflict, too.
         live: a write of an application. It waits while writes are held, and makes an event even if
             it changes nothing: somebody asked for it.
     """
@@ -115,6 +117,7 @@ class ChangeSetDraft:
     source: dict[str, Any] = field(default_factory=dict)
     found: list[bytes | None] | None = None
     based_on: list[bytes | None] | None = None
+    unless_in: Sequence[UUID] = ()
     live: bool = False
 
     @classmethod
@@ -185,6 +188,17 @@ class Heads:
         for address, row in zip(self.objects, self.rows, strict=True):
             found.setdefault(address, []).append(row)
         return found
+
+    def only(self, keys: Collection[bytes]) -> "Heads":
+        """The heads of these points."""
+        kept = [row for row, key in enumerate(self.keys) if key in keys]
+        return Heads(
+            keys=[self.keys[row] for row in kept],
+            hashes=[self.hashes[row] for row in kept],
+            objects=[self.objects[row] for row in kept],
+            rows=[self.rows[row] for row in kept],
+            versions=[self.versions[row] for row in kept],
+        )
 
     def draft(self, generation: UUID, keys: Sequence[bytes], **more: Any) -> ChangeSetDraft:
         """A change set that makes points of a generation what these heads say.

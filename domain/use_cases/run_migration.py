@@ -186,6 +186,7 @@ def _statistics(migration: Migration) -> dict[str, Any]:
     made = migration.results.get("create", {})
     created, existing = len(made.get("created", [])), len(made.get("existing", []))
     flow = migration.results.get("flow", {})
+    unplaced = migration.results.get("hand-over", {}).get("unplaced", {})
     restored = migration.results.get("restore")
     return {
         **({"points_restored": sum(restored.values())} if restored is not None else {}),
@@ -195,7 +196,7 @@ def _statistics(migration: Migration) -> dict[str, Any]:
         "collections_existing": existing,
         "collections_failed": targets - created - existing,
         "points_moved": sum(flow.get("placed", {}).values()),
-        "points_unplaced": sum(flow.get("unplaced", {}).values()),
+        "points_unplaced": sum(sum(one["unplaced"].values()) for one in unplaced.values()),
         "rows_changed": len(migration.results.get("restructure", {}).get("rows", [])),
         "errors": migration.failures,
     }

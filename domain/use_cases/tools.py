@@ -1,16 +1,19 @@
 """The ports that use cases work with, and what several of them do with the ledger."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 from domain.model.aggregate import Context, LedgerAggregate, pending_events
-from domain.model.errors import KeyReused, NotFound, VersionConflict
+from domain.model.errors import KeyReused, NotFound, PointChanged, VersionConflict
 from domain.model.generation import Application, Generation
 from domain.model.recorded import Answer, Command, Recorded
 from domain.model.schema import CollectionSchema
 from domain.ports import A, Applications, FlowRanges, GenerationStatus, Ledger, Objects, Stores
+
+T = TypeVar("T")
 
 CONFLICT_ATTEMPTS = 20
 EVENTS_AT_ONCE = 500
@@ -78,6 +81,21 @@ async def update(
                 raise
         else:
             return aggregate
+    raise AssertionError
+
+
+async def unless_changed(attempt: Callable[[], Awaitable[T]]) -> T:
+    """What an attempt returns that reads points and records; again if they changed in between.
+
+    Raises:
+        PointChanged: they changed many times in a row.
+    """
+    for number in range(CONFLICT_ATTEMPTS):
+        try:
+            return await attempt()
+        except PointChanged:
+            if number + 1 == CONFLICT_ATTEMPTS:
+                raise
     raise AssertionError
 
 

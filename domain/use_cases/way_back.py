@@ -10,19 +10,23 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from domain.model.errors import Corrupt, LedgerError, Unavailable
+from domain.model.errors import Corrupt, LedgerError, Rejected, Unavailable
 from domain.model.flow import Flow
+from domain.model.generation import REPAIRS, Generation
 from domain.model.migration import Migration
 from domain.model.plan import StepKind
 from domain.model.points import id_of
 from domain.ports import GenerationStatus
-from domain.use_cases.carry import changed_by_others, strangers
+from domain.use_cases.flows.follow import changes_since
+from domain.use_cases.flows.give_back import WayBack
 from domain.use_cases.steps.create import refuse_unrecorded
+from domain.use_cases.steps.hand_over import give_back, is_warm
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
-from domain.use_cases.tools import live_generation
+from domain.use_cases.tools import live_generation, stream_events
 from domain.use_cases.versions import digest_at
 
 NOTHING = "Nothing was undone so far."
+POINTS_AT_ONCE = 5000
 
 
 async def secure_way_back(run: StepRun, migration: Migration) -> None:
@@ -35,12 +39,19 @@ async def secure_way_back(run: StepRun, migration: Migration) -> None:
     made = [status for step in created for status in await _made(replace(run, step=step))]
     for status in made:
         await run.hold(status.generation)
+    handing = [
+        replace(run, step=step) for step in migration.plan.steps if step.kind is StepKind.HAND_OVER
+    ]
     try:
         held = await _again(run, made)
         _refuse_moved_on(run, held.values())
-        for step in created:
-            await refuse_unrecorded(replace(run, step=step))
-        await _refuse_lost(run, migration, held)
+        # Where a rollback is to be at once, this comes after it: what differs is not dropped then.
+        if not (handing and all([await is_warm(step) for step in handing])):
+            for step in created:
+                await refuse_unrecorded(replace(run, step=step))
+        await _refuse_copies_without_source(run, migration, held)
+        for at_step in handing:
+            await _refuse_stuck(at_step, migration)
     except Unavailable:
         raise  # it is tried again, and they stay held until then
     except LedgerError:
@@ -91,23 +102,19 @@ def _refuse_moved_on(run: StepRun, made: Iterable[GenerationStatus]) -> None:
             )
 
 
-async def _refuse_lost(
+async def _refuse_copies_without_source(
     run: StepRun, migration: Migration, made: dict[str, GenerationStatus]
 ) -> None:
+    """What was written to copies of a version, or to what was made empty, cannot go back."""
     unfilled = dict(made)
     for step in migration.plan.steps:
         for planned in step.params["flows"] if step.kind is StepKind.FLOW else ():
-            filled = [
-                made[name] for name in sorted(set(planned["routes"].values())) if name in made
-            ]
+            names = sorted(set(planned["routes"].values()))
+            filled = [made[name] for name in names if name in made]
             for status in filled:
                 unfilled.pop(status.physical, None)
-            at_step = replace(run, step=step)
             if planned.get("version") is not None:
-                await _refuse_changed_copies(at_step, planned, filled)
-            else:
-                await _refuse_without_source(at_step, migration, planned, filled)
-                await _refuse_collisions(at_step, planned, filled)
+                await _refuse_changed_copies(replace(run, step=step), planned, filled)
     for status in unfilled.values():
         if status.points:
             raise StepBlocked(
@@ -122,7 +129,8 @@ async def _refuse_changed_copies(
     """A copy of a version has no collection to carry writes back to."""
     version = planned["version"]
     for target in filled:
-        changed = await _first_changed(run, planned, target)
+        flow = run.forward_flow(run.step.id, planned["source"])
+        changed = await _first_changed(run, target, flow)
         if changed is None:
             continue
         now = await digest_at(run.tools.ledger, target.generation, target.recorded)
@@ -135,22 +143,40 @@ async def _refuse_changed_copies(
             )
 
 
+async def _refuse_stuck(run: StepRun, migration: Migration) -> None:
+    """What was written to copies must get back to where their points came from.
+
+    Where that is there, it gets it now; where the migration dropped it, it must be able to.
+    """
+    for planned in run.step.params["flows"]:
+        source = planned["source"]
+        if await live_generation(run.tools.applications, run.store_name, source) is not None:
+            continue
+        flow = await run.tools.ledger.load(
+            Flow, run.forward_flow(run.step.params["flow_step"], source)
+        )
+        if flow is None:  # nothing was copied
+            continue
+        copies = await run.looked_after(planned["copies"])
+        if await _dropped(run, migration, source):
+            versions = migration.results[run.step.id]["versions"]
+            await _refuse_collisions(run, versions, flow, copies)
+        else:
+            await _refuse_without_source(run, source, flow, copies)
+    try:
+        await give_back(run, migration)
+    except StepBlocked as error:
+        raise StepBlocked(_blocked(error)) from error
+
+
 async def _refuse_without_source(
-    run: StepRun,
-    migration: Migration,
-    planned: dict[str, Any],
-    filled: Sequence[GenerationStatus],
+    run: StepRun, source: str, flow: Flow, copies: Sequence[GenerationStatus]
 ) -> None:
-    """The collection that the points came from must be there, or be brought back."""
-    source = planned["source"]
-    live = await live_generation(run.tools.applications, run.store_name, source)
-    if live is not None or await _dropped(run, migration, source):
-        return
-    for target in filled:
-        changed = await _first_changed(run, planned, target)
+    for copy in copies:
+        changed = await _first_changed(run, copy, flow.id)
         if changed is not None:
             raise StepBlocked(
-                f"{target.physical!r} was written to since (such as point {id_of(changed)}), and "
+                f"{copy.physical!r} was written to since (such as point {id_of(changed)}), and "
                 f"the ledger no longer looks after {source!r}, where that would go back to. Adopt "
                 f"it again, then roll back. {NOTHING}"
             )
@@ -166,55 +192,51 @@ async def _dropped(run: StepRun, migration: Migration, source: str) -> bool:
     return False
 
 
-async def _first_changed(
-    run: StepRun, planned: dict[str, Any], target: GenerationStatus
-) -> bytes | None:
-    flow = run.forward_flow(run.step.id, planned["source"])
-    changes = changed_by_others(run.tools.ledger, target.generation, flow)
-    async with aclosing(changes) as changed:
-        async for _, keys in changed:
-            return keys[0]
+async def _first_changed(run: StepRun, copy: GenerationStatus, flow: UUID) -> bytes | None:
+    """A point of a copy that others than the flow changed which made it."""
+    async with aclosing(stream_events(run.tools.ledger, copy.generation)) as events:
+        async for recorded in events:
+            event = recorded.event
+            if (
+                isinstance(event, Generation.ChangeSetRecorded)
+                and not isinstance(event, REPAIRS)
+                and event.source.get("flow") != str(flow)
+            ):
+                manifest = (await run.tools.ledger.manifests([event.manifest]))[event.manifest]
+                for key in manifest.keys:
+                    return key
     return None
 
 
 async def _refuse_collisions(
-    run: StepRun, planned: dict[str, Any], filled: Sequence[GenerationStatus]
+    run: StepRun,
+    versions: dict[str, dict[str, int]],
+    flow: Flow,
+    copies: Sequence[GenerationStatus],
 ) -> None:
     """In the collection that the points came from an id stands for one point."""
-    stream = run.forward_flow(run.step.id, planned["source"])
-    flow = await run.tools.ledger.load(Flow, stream)
-    if flow is None:
-        raise Corrupt(f"flow {stream} is not in the ledger")
-    for target in filled:
-        changes = changed_by_others(run.tools.ledger, target.generation, stream)
-        async with aclosing(changes) as changed:
-            async for _, keys in changed:
-                heads = await run.tools.ledger.heads_of(target.generation, keys)
-                await _refuse_twice(run, target, heads.keys, filled)
-                found = await strangers(run.tools.ledger, flow, heads.keys, filled)
-                if found:
-                    raise StepBlocked(_collision(min(found), target.physical, planned["source"]))
+    origin = await run.tools.applications.status(flow.source)
+    if origin is None:
+        raise Corrupt(f"generation {flow.source} is not in the ledger")
+    for copy in copies:
+        others = [other.generation for other in copies if other.generation != copy.generation]
+        way = WayBack(
+            copy.generation, others, origin.generation, versions["sources"][origin.physical]
+        )
+        since, through = -1, versions["copies"][copy.physical]
+        while through > since:
+            since = through
+            through, keys = await changes_since(
+                run.tools.ledger, copy.generation, since, POINTS_AT_ONCE
+            )
+            try:
+                await way.changes(run.tools, keys, through)
+            except Rejected as error:
+                raise StepBlocked(_blocked(error)) from error
 
 
-async def _refuse_twice(
-    run: StepRun,
-    target: GenerationStatus,
-    keys: list[bytes],
-    filled: Sequence[GenerationStatus],
-) -> None:
-    for other in filled:
-        if other.generation != target.generation:
-            both = (await run.tools.ledger.heads_of(other.generation, keys)).keys
-            if both:
-                raise StepBlocked(_collision(both[0], target.physical, other.physical))
-
-
-def _collision(key: bytes, one: str, other: str) -> str:
-    return (
-        f"point {id_of(key)} is in {one!r} and in {other!r}, as different points, and a rollback "
-        "puts them into one collection. Delete one of them, or write it under another id; then "
-        f"roll back again. {NOTHING}"
-    )
+def _blocked(error: LedgerError) -> str:
+    return f"{error}; then roll back again. {NOTHING}"
 
 
 def _way_out(physical: str) -> str:

@@ -13,17 +13,16 @@ from uuid import UUID
 from domain.model.aggregate import Context
 from domain.model.bodies import address_of, encode_body
 from domain.model.canonical import refuse_lossy
-from domain.model.errors import Corrupt, NotFound, PointChanged, Unavailable
+from domain.model.errors import Corrupt, NotFound, Unavailable
 from domain.model.generation import Generation
 from domain.model.points import PointBatch, decode_payload, encode_payload, id_of
 from domain.model.recorded import Answer, ChangeSetDraft
 from domain.model.schema import CollectionSchema
 from domain.ports import SMALL_OBJECT, GenerationStatus
 from domain.use_cases.bodies import BodyCache
-from domain.use_cases.tools import Tools, physical_name, recorded_schema
+from domain.use_cases.tools import Tools, physical_name, recorded_schema, unless_changed
 from domain.use_cases.verify import ready
 
-ATTEMPTS = 20
 NAMED = 5
 INLINE_BYTES = 64 * 2**10
 """Bodies up to about this size are encoded where they are made; a thread would take longer."""
@@ -131,13 +130,8 @@ class LiveCollection:
                 *write.content(),
             )
         )
-        for attempt in range(ATTEMPTS):
-            try:
-                return await self._written(await self._record(write, key, context, content))
-            except PointChanged:
-                if attempt + 1 == ATTEMPTS:
-                    raise
-        raise AssertionError
+        answer = await unless_changed(lambda: self._record(write, key, context, content))
+        return await self._written(answer)
 
     async def _record(self, write: Write, key: str, context: Context, content: bytes) -> Answer:
         bodies: dict[str, bytes] = {}

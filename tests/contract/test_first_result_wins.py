@@ -15,9 +15,10 @@ from adapters.postgres.objects import PostgresObjects
 from domain.model.errors import NotFound
 from domain.model.flow import Flow, FlowRange
 from domain.ports import RangeClaim, SourceTable, VectorStore
-from domain.use_cases import work_flows
+from domain.use_cases.flows import reading
+from domain.use_cases.flows.reading import CHANGE_SETS_A_RANGE
 from domain.use_cases.tools import Tools
-from domain.use_cases.work_flows import CHANGE_SETS_A_RANGE, work_range
+from domain.use_cases.work_flows import work_range
 from tests.contract.builders import CONTEXT, command, create, draft, key
 from tests.contract.cutting import Listening, between
 from tests.contract.waiting import until_somebody_waits
@@ -134,7 +135,7 @@ async def test_who_comes_to_record_second_gets_the_first_result(
         slow = group.create_task(work_range(race.slow, race.claims[0]))
         await race.proxy.heard.wait()
         # The second worker is of a release that takes smaller ranges.
-        monkeypatch.setattr(work_flows, "CHANGE_SETS_A_RANGE", 5)
+        monkeypatch.setattr(reading, "CHANGE_SETS_A_RANGE", 5)
         fast = await work_range(race.fast, race.claims[1])
         race.proxy.release()
     await race.assert_settled([slow.result(), fast], first=15, points=5)

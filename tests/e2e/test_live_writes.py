@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -105,6 +106,63 @@ async def test_writes_are_killed_repeated_restored_and_carried_back(
     assert after[FIRST + 2][0]["read"] is True
     assert {key: after[key] for key in before[shared]} == before[shared]
     assert await application.collections() == set(application.shared.values())
+
+
+async def test_writes_go_on_while_a_collection_is_split_and_reach_both_sides_afterwards(
+    up: Up, application: Application
+) -> None:
+    shared, name = application.shared["documents"], f"{application.name}_Reseau_Internet_documents"
+    adopted = await up.run("collection", "adopt", shared, "--yes", "--reason", "OPS-8")
+    assert adopted.status == 0, adopted.err
+    spec = str(write_spec(application, up.folder, warm_for="1h"))
+    started = await up.run("apply", spec, "--yes", "--detach", "--json")
+    source = application.ids["Réseau & Internet"]
+    acknowledged = await write_until_held(up, shared, source, started.document["id"])
+    done = await up.run("watch", started.document["id"])
+    assert done.status == 0, done.out + done.err
+    assert acknowledged
+    assert new(await application.points(name)) == acknowledged
+
+    written = await up.run("points", "upsert", name, lines(up, application, WRITTEN))
+    assert written.status == 0, written.err
+    async with httpx.AsyncClient(base_url=up.url("api"), timeout=30) as api, asyncio.timeout(60):
+        path = f"/v1/migrations/{started.document['id']}/old-sides"
+        while (sides := (await api.get(path)).json())[-1]["behind"]:
+            assert sides[-1]["stuck"] is None
+    assert {(side["collection"], side["warm"]) for side in sides} == {
+        (collection, True) for collection in application.shared.values()
+    }
+    shown = await up.run("migration", "show", started.document["id"])
+    assert f"old side {shared}: up to date, kept so until" in shown.out
+    (up.folder / "gone.jsonl").write_text(f'{{"id": {FIRST}}}\n')
+    warm = await up.run("points", "delete", name, str(up.folder / "gone.jsonl"))
+    assert warm.status == 0, warm.err
+    back = await up.run("rollback", started.document["id"], "--yes", "--reason", "as it was")
+    assert back.status == 0, back.out + back.err
+    assert f"old side {shared}: " in back.out
+    assert new(await application.points(shared)) == (
+        acknowledged | set(range(FIRST, FIRST + WRITTEN))
+    ) - {FIRST}
+
+
+async def write_until_held(up: Up, name: str, source: int | str, migration: str) -> set[int]:
+    """Write point after point by HTTP until a migration holds the collection; their ids."""
+    acknowledged: set[int] = set()
+    async with httpx.AsyncClient(base_url=up.url("api"), timeout=30) as api:
+        for number in count(FIRST + 10 * WRITTEN):
+            vector = [0.5] * DIMENSIONS["documents"]
+            point = {"id": number, "payload": {"source_id": source}, "vector": vector}
+            answer = await api.post(
+                f"/v1/collections/{name}/points",
+                json={"points": [point]},
+                headers={"Idempotency-Key": str(uuid4()), "X-Actor": "mara"},
+            )
+            if answer.status_code == 409:
+                assert migration in answer.text
+                break
+            assert answer.status_code == 200, answer.text
+            acknowledged.add(number)
+    return acknowledged
 
 
 async def kill_in_the_middle(up: Up, name: str, file: str, *command: str) -> None:

@@ -12,6 +12,7 @@ from tests.faults.source import Replacement
 APPLYING = "domain/use_cases/apply_changes.py"
 EFFECTS = "domain/use_cases/change_effects.py"
 FLOWS = "domain/use_cases/work_flows.py"
+CAPTURE = "domain/use_cases/flows/capture.py"
 RELAY = "domain/use_cases/relay.py"
 RECORDING = "adapters/postgres/recording.py"
 CHANGE_SETS = "adapters/postgres/change_sets.py"
@@ -234,7 +235,7 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
         "object-not-durable",
         (
             Replacement(
-                FLOWS,
+                CAPTURE,
                 "        address = await tools.objects.put(content)\n",
                 """        address = address_of(content)
         asyncio.get_running_loop().call_later(
@@ -243,9 +244,9 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
 """,
             ),
             Replacement(
-                FLOWS,
-                "from domain.model.bodies import decode_payloads, encode_body",
-                "from domain.model.bodies import address_of, decode_payloads, encode_body",
+                CAPTURE,
+                "from domain.model.bodies import encode_body",
+                "from domain.model.bodies import address_of, encode_body",
             ),
         ),
         aims=_killed("flow", "flow.range-recorded", 8, 3),
@@ -350,8 +351,13 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
             ),
             Replacement(
                 "domain/use_cases/steps/check.py",
-                "    await refuse_uncopied(run)\n    return await verified(",
-                "    await refuse_uncopied(run)\n    return {}\n    return await verified(",
+                "    return await verified(",
+                "    return {}\n    return await verified(",
+            ),
+            Replacement(
+                "domain/use_cases/steps/hand_over.py",
+                "        await run.applied([status.generation for status in copies])\n",
+                "",
             ),
         ),
         aims=tuple(

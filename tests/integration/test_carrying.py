@@ -20,7 +20,8 @@ from domain.model.flow import Flow
 from domain.model.generation import Generation
 from domain.model.migration import Migration, State
 from domain.model.points import PointBatch, decode_payload, encode_payload, id_of, key_of
-from domain.use_cases import carry, tools
+from domain.use_cases import tools, way_back
+from domain.use_cases.flows import reading
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.steer_migration import cancel_migration, roll_back_migration
 from domain.use_cases.tools import Tools, update
@@ -38,7 +39,8 @@ Plain = dict[int | str, dict[str, Any]]
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Later writes are carried in many parts."""
     monkeypatch.setattr(tools, "EVENTS_AT_ONCE", 3)
-    monkeypatch.setattr(carry, "POINTS_AT_ONCE", 4)
+    monkeypatch.setattr(way_back, "POINTS_AT_ONCE", 4)
+    monkeypatch.setattr(reading, "CHANGE_SETS_A_RANGE", 1)
 
 
 async def live_write(world: World, name: str, write: Write) -> None:
@@ -293,6 +295,8 @@ async def test_one_id_for_two_points(world: World) -> None:
     await applied(world, name, other)
     error = await refused(world, done)
     assert "point 70001 is in" in error
+    await live_write(world, name, one(70_003, "after the refusal"))
+    assert await world.tools.ranges.remaining() == 0  # nothing is given back without a rollback
     await live_write(world, other, Delete([key_of(70_001)]))
     await applied(world, name, other)
     assert (await world.roll_back(done)).state is State.ROLLED_BACK

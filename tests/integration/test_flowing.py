@@ -13,8 +13,9 @@ from domain.model.migration import State
 from domain.model.points import PointBatch
 from domain.ports import RangeClaim
 from domain.use_cases import work_flows
+from domain.use_cases.flows import reading
 from domain.use_cases.steer_migration import cancel_migration
-from domain.use_cases.steps.step_run import FLOW_ATTEMPTS
+from domain.use_cases.steps.flow_control import ATTEMPTS
 from domain.use_cases.tools import Tools, save
 from domain.use_cases.work_flows import work_range
 from tests.integration.builders import DOCS, document_points
@@ -28,7 +29,7 @@ OVER = -1.0  # seconds: a lease that ran out already
 @pytest.fixture(autouse=True)
 def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several ranges of a few points."""
-    monkeypatch.setattr(work_flows, "CHANGE_SETS_A_RANGE", 2)
+    monkeypatch.setattr(reading, "CHANGE_SETS_A_RANGE", 2)
 
 
 def with_ranges(world: World, **methods: Any) -> Tools:
@@ -251,7 +252,7 @@ async def test_a_flow_stopped_by_a_rollback_records_nothing_afterwards(world: Wo
     async def claim(holder: str, ttl: float) -> RangeClaim | None:
         found = await world.tools.ranges.claim(holder, ttl)
         flow = await world.ledger.load(Flow, found.flow) if found else None
-        if found is None or flow is None or flow.kind != "route" or held.is_set():
+        if found is None or flow is None or flow.kind != "follow" or held.is_set():
             return found
         held.set()
         await go_on.wait()
@@ -304,7 +305,7 @@ async def test_a_capture_stopped_by_a_rollback_leaves_no_range_behind(world: Wor
 
 async def test_a_range_that_fails_once_is_tried_again(world: World) -> None:
     _, _, target = await a_flow(world)
-    get = before(world.tools.objects.get, InvalidPoint("odd"), times=FLOW_ATTEMPTS - 1)
+    get = before(world.tools.objects.get, InvalidPoint("odd"), times=ATTEMPTS - 1)
     tools = world.tools
     failing = Tools(
         tools.ledger,
@@ -319,7 +320,7 @@ async def test_a_range_that_fails_once_is_tried_again(world: World) -> None:
 
 async def test_a_server_that_is_away_is_no_failure_of_a_range(world: World) -> None:
     flow, _, target = await a_flow(world)
-    get = before(world.tools.objects.get, Unavailable("away"), times=3 * FLOW_ATTEMPTS)
+    get = before(world.tools.objects.get, Unavailable("away"), times=3 * ATTEMPTS)
     tools, failing = world.tools, []
 
     async def put_back(*args: Any, **kwargs: Any) -> None:
@@ -335,17 +336,17 @@ async def test_a_server_that_is_away_is_no_failure_of_a_range(world: World) -> N
     )
     await flow_to_its_end(world, away)
     await assert_flowed_once(world, target)
-    assert failing == [None] * 3 * FLOW_ATTEMPTS
+    assert failing == [None] * 3 * ATTEMPTS
 
 
 async def test_retrying_forgets_failures(world: World) -> None:
     flow, _, _ = await a_flow(world)
     ranges = world.tools.ranges
-    for _ in range(FLOW_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         await ranges.put_back(await claimed(world), "odd")
-    assert await ranges.failing(flow, FLOW_ATTEMPTS) == "odd"
+    assert await ranges.failing(flow, ATTEMPTS) == "odd"
     held = await claimed(world)
-    await ranges.retry(flow)
+    await ranges.wake(flow)
     assert await ranges.failing(flow, 1) is None
     assert await ranges.claim("b", LONG) is None
     await ranges.put_back(held, "odd again")

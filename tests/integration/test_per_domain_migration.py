@@ -11,6 +11,7 @@ from domain.model.points import PointBatch, decode_payload, decode_sparse
 from domain.model.schema import CollectionSchema
 from domain.ports import Hit
 from domain.use_cases import work_flows
+from domain.use_cases.flows import reading
 from domain.use_cases.no_longer_true import no_longer_true
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.search_collections import search_collections
@@ -260,7 +261,7 @@ async def test_a_row_changed_after_the_plan_makes_it_stale(world: World) -> None
 async def test_cancelled_in_the_middle_of_the_flow(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work_flows, "CHANGE_SETS_A_RANGE", 1)
+    monkeypatch.setattr(reading, "CHANGE_SETS_A_RANGE", 1)
     await world.fill()
     picture = await world.picture()
     planned = await world.plan(after="drop")
@@ -284,7 +285,7 @@ async def test_cancelled_in_the_middle_of_the_flow(
 async def test_cancelled_while_points_are_captured(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work_flows, "CHANGE_SETS_A_RANGE", 1)
+    monkeypatch.setattr(reading, "CHANGE_SETS_A_RANGE", 1)
     await world.fill()
     picture = await world.picture()
     planned = await world.plan()

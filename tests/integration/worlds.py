@@ -349,6 +349,17 @@ class World:
             finally:
                 stop.set()
 
+    @asynccontextmanager
+    async def flow_worker(self) -> AsyncIterator[None]:
+        """A flow worker alone; a clean stop."""
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(work_flows(self.tools, uuid4().hex, stop))
+            try:
+                yield
+            finally:
+                stop.set()
+
     async def migration(self, migration: UUID) -> Migration:
         """A migration as it is now."""
         found = await self.ledger.load(Migration, migration)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import Field, PositiveInt
 
+from domain.model.durations import duration
 from domain.model.errors import InvalidSpec, Rejected
 from domain.model.names import default_name, next_generation, problem_with
 from domain.model.plan import Phase, Plan, Step, StepKind
@@ -23,7 +24,7 @@ from domain.model.recipes.steps import (
     create_step,
     drop_step,
     flow_step,
-    hold_step,
+    hand_over_step,
     resume_step,
 )
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
@@ -70,6 +71,11 @@ class PerDomainSpec(Spec):
     after: Literal["keep", "drop"] = Field(
         default="keep", description="What becomes of the shared collections once all is verified."
     )
+    warm_for: str = Field(
+        default="0s",
+        description="How long the shared collections get what is written to the new ones, such as "
+        "12h or 7d, so that a rollback is at once.",
+    )
     skip_invalid: bool = Field(
         default=False, description="Migrate the valid sources when some are malformed."
     )
@@ -110,6 +116,7 @@ class PerDomainCollections(Recipe):
         """Adopt, create, copy, check, cut over, fill the gaps, and drop where asked."""
         spec = _own(spec)
         targets, problems = _targets(spec, rows)
+        problems += _warm_problems(spec)
         problems += _shared_problems(spec, store)
         problems += _collisions(targets)
         problems += _indistinct(spec, targets)
@@ -125,12 +132,13 @@ class PerDomainCollections(Recipe):
         if problems:
             raise InvalidSpec(tuple(problems))
         invalid = [row.id for row in rows if row.names is None]
+        flow = _flow(spec, store, targets, physical)
         steps = [
             adopt_step(spec.source.store, _shared(spec), spec.batch.size),
             _create(spec, store, targets, physical, schemas),
-            hold_step(spec.source.store, _shared(spec)),
-            _flow(spec, store, targets, physical),
+            flow,
             check_step(spec.to.store, [*_shared(spec), *physical.values()]),
+            hand_over_step(spec.source.store, flow, warm_seconds=_warm_seconds(spec)),
         ]
         if spec.to.naming == "alias" and targets:
             names = {target.name: physical[target.name] for target in targets}
@@ -163,6 +171,20 @@ def _own(spec: Spec) -> PerDomainSpec:
     if not isinstance(spec, PerDomainSpec):
         raise Rejected("this spec belongs to another recipe")
     return spec
+
+
+def _warm_seconds(spec: PerDomainSpec) -> int:
+    return int(duration(spec.warm_for).total_seconds())
+
+
+def _warm_problems(spec: PerDomainSpec) -> list[str]:
+    try:
+        seconds = _warm_seconds(spec)
+    except Rejected as error:
+        return [f"warm_for is {error}"]
+    if seconds and spec.after == "drop":
+        return ["after is drop, and warm_for keeps what that drops; leave one of them out"]
+    return []
 
 
 def _shared(spec: PerDomainSpec) -> list[str]:

@@ -58,6 +58,44 @@ def hold_step(store: str, collections: Sequence[str]) -> Step:
     )
 
 
+def hand_over_step(
+    store: str,
+    flow: Step,
+    *,
+    warm_seconds: int = 0,
+) -> Step:
+    """Let the copies that a flow made take the place of their sources.
+
+    Args:
+        store: that has them.
+        flow: the step that fills the copies.
+        warm_seconds: for how long the sources get what is written to the copies.
+    """
+    flows = [
+        {"source": one["source"], "copies": sorted(set(one["routes"].values()))}
+        for one in flow.params["flows"]
+    ]
+    sources = [one["source"] for one in flows]
+    warm = f", and keep them up to date for {_spoken(warm_seconds)}" if warm_seconds else ""
+    return Step(
+        id="hand-over",
+        kind=StepKind.HAND_OVER,
+        phase=Phase.CUT_OVER,
+        params={
+            "store": store,
+            "flow_step": flow.id,
+            "flows": flows,
+            "field": flow.params["field"],
+            "unplaced": flow.params["unplaced"],
+            "warm_seconds": warm_seconds,
+        },
+        does=f"take no live writes to {_named(sources)} any more, once all of theirs are "
+        f"copied{warm}",
+        undo=f"give {_named(sources)} what was written to the copies, and take live writes again",
+        verify="nothing that was written is left behind",
+    )
+
+
 def resume_step(store: str, collections: Sequence[str]) -> Step:
     """Let the writes of applications to collections go on that were held."""
     return Step(
@@ -185,6 +223,13 @@ def aliases_step(store: str, names: Mapping[str, str], aliases: Mapping[str, str
         undo="remove the names",
         verify="the store answers under each name",
     )
+
+
+def _spoken(seconds: int) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} seconds"
 
 
 def _named(collections: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from domain.model.errors import Conflict, NotFound
 from domain.model.schema import CollectionSchema
 from domain.ports import GenerationStatus
 from domain.use_cases.concurrently import concurrently
+from domain.use_cases.steps.flow_control import flowed, start_flow, stop_flow
 from domain.use_cases.steps.step_run import StepRun
 from domain.use_cases.tools import live_generation
 
@@ -27,10 +28,10 @@ async def do(run: StepRun) -> dict[str, Any]:
         adopted[physical] = status.generation
         # A live write that is recorded and not applied yet is newer than what is read.
         applied = (await run.generation(physical)).applied
-        flows[physical] = await run.start_flow(
-            physical, "capture", status.generation, routes={}, through=applied
+        flows[physical] = await start_flow(
+            run, physical, "capture", status.generation, routes={}, through=applied
         )
-    captured = await concurrently(run.flowed(flow) for flow in flows.values())
+    captured = await concurrently(flowed(run, flow) for flow in flows.values())
     await run.applied(adopted.values())
     return {
         "captured": {
@@ -53,7 +54,7 @@ async def undo(run: StepRun) -> dict[str, Any]:
     released: list[str] = []
     kept: list[str] = []
     for physical in run.step.params["collections"]:
-        await run.stop_flow(physical)
+        await stop_flow(run, run.forward_flow(run.step.id, physical))
         if not await run.declared(physical):
             continue
         status = await live_generation(run.tools.applications, run.store_name, physical)

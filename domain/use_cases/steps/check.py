@@ -2,22 +2,15 @@
 
 from typing import Any
 
-from domain.model.flow import Flow
-from domain.model.generation import WITHOUT_VERSION
-from domain.model.migration import Migration
-from domain.model.plan import StepKind
-from domain.ports import GenerationStatus
 from domain.use_cases.concurrently import concurrently
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
-from domain.use_cases.tools import stream_events
 from domain.use_cases.verify import Verification
 
 CONCURRENT_SCANS = 2
 
 
 async def do(run: StepRun) -> dict[str, Any]:
-    """Verify every collection of the step, and that nothing came after it was copied."""
-    await refuse_uncopied(run)
+    """Verify every collection of the step."""
     return await verified(run, run.step.params["collections"])
 
 
@@ -54,38 +47,6 @@ def _problem(found: Verification, expected: dict[str, str]) -> str | None:
     if found.digest != digest:
         return f"{found.physical} has digest {found.digest}, and the version has {digest}"
     return None
-
-
-async def refuse_uncopied(run: StepRun) -> None:
-    """Nothing may have been recorded of a source after its flow was planned.
-
-    Raises:
-        StepBlocked: changes were recorded that no flow of this migration copies.
-    """
-    migration = await run.tools.ledger.load(Migration, run.migration)
-    steps = migration.plan.steps if migration else ()
-    for step in steps:
-        for source in step.params["flows"] if step.kind is StepKind.FLOW else ():
-            if "version" in source:  # which does not change
-                continue
-            stream = run.forward_flow(step.id, source["source"])
-            flow = await run.tools.ledger.load(Flow, stream)
-            status = await run.tools.applications.status(flow.source) if flow else None
-            if flow is None or status is None or status.gone:
-                continue
-            if changes := await _changes(run, status, after=flow.through):
-                raise StepBlocked(
-                    f"{changes} changes of {status.physical!r} were recorded after it was copied; "
-                    "roll back and plan again"
-                )
-
-
-async def _changes(run: StepRun, status: GenerationStatus, after: int) -> int:
-    """How many changes were recorded after a version, without repairs and holds."""
-    changes = 0
-    async for recorded in stream_events(run.tools.ledger, status.generation, after):
-        changes += not isinstance(recorded.event, WITHOUT_VERSION)
-    return changes
 
 
 async def undo(_run: StepRun) -> dict[str, Any]:

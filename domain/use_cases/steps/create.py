@@ -67,8 +67,7 @@ async def undo(run: StepRun) -> dict[str, Any]:
         waiting.append(status.generation)
         if status.gone:
             continue
-        # A collection with points that this migration did not put there is not ours to drop.
-        if target["existing"] or (physical in there and (await run.verify(physical)).extra > 0):
+        if target["existing"] or (physical in there and await _unrecorded(run, physical)):
             await run.release(status.generation, physical)
             released.append(physical)
         else:
@@ -76,6 +75,12 @@ async def undo(run: StepRun) -> dict[str, Any]:
             dropped.append(physical)
     await run.applied(waiting, skip=True)
     return {"dropped": dropped, "released": released}
+
+
+async def _unrecorded(run: StepRun, physical: str) -> bool:
+    """Whether a collection holds what only the store has: then it is not ours to drop."""
+    found = await run.verify(physical)
+    return bool(found.extra or found.changed)
 
 
 async def refuse_unrecorded(run: StepRun) -> None:

@@ -5,13 +5,14 @@ from typing import Any
 from uuid import UUID
 
 from domain.model.errors import Corrupt
-from domain.model.generation import Generation
+from domain.model.generation import WITHOUT_VERSION, Generation
 from domain.model.migration import Migration
 from domain.model.plan import StepKind
 from domain.ports import GenerationStatus
-from domain.use_cases.steps.check import refuse_uncopied, verified
-from domain.use_cases.steps.step_run import StepRun
-from domain.use_cases.tools import live_generation, update
+from domain.use_cases.steps.check import verified
+from domain.use_cases.steps.flow_control import flowed, start_flow
+from domain.use_cases.steps.step_run import StepBlocked, StepRun
+from domain.use_cases.tools import live_generation, stream_events, update
 
 
 async def do(run: StepRun) -> dict[str, Any]:
@@ -19,8 +20,12 @@ async def do(run: StepRun) -> dict[str, Any]:
 
     One that holds points which a flow of the migration had no place for is kept.
     """
-    await refuse_uncopied(run)
-    kept = await _unplaced(run)
+    handed_over = await _handed_over(run)
+    await _refuse_uncopied(run, handed_over)
+    kept = {
+        physical: sum(found["unplaced"].values())
+        for physical, found in handed_over["unplaced"].items()
+    }
     there = [
         physical
         for physical in run.step.params["collections"]
@@ -42,20 +47,35 @@ async def do(run: StepRun) -> dict[str, Any]:
     }
 
 
-async def _unplaced(run: StepRun) -> dict[str, int]:
-    """How many points have no place, by the collection that still holds them."""
+async def _handed_over(run: StepRun) -> dict[str, Any]:
+    """What the hand-over of the migration noted."""
     migration = await run.tools.ledger.load(Migration, run.migration)
-    if migration is None:
-        raise Corrupt(f"migration {run.migration} is not in the ledger")
-    unplaced: dict[str, int] = {}
-    for step in migration.plan.steps:
-        if step.kind is not StepKind.FLOW:
+    for step in migration.plan.steps if migration else ():
+        if migration and step.kind is StepKind.HAND_OVER and step.id in migration.results:
+            return migration.results[step.id]
+    raise Corrupt(f"migration {run.migration} drops what it did not hand over")
+
+
+async def _refuse_uncopied(run: StepRun, handed_over: dict[str, Any]) -> None:
+    """Nothing may have been recorded of a source after the hand-over.
+
+    Raises:
+        StepBlocked: changes were recorded that no flow of this migration copied.
+    """
+    for physical in handed_over["held"]:
+        status = await live_generation(run.tools.applications, run.store_name, physical)
+        if status is None:
             continue
-        for physical in (flow["source"] for flow in step.params["flows"]):
-            ranges = await run.recorded_ranges(run.forward_flow(step.id, physical))
-            if count := sum(sum(part.unplaced.values()) for part in ranges):
-                unplaced[physical] = count
-    return unplaced
+        changes = 0
+        async for recorded in stream_events(
+            run.tools.ledger, status.generation, handed_over["versions"]["sources"][physical]
+        ):
+            changes += not isinstance(recorded.event, WITHOUT_VERSION)
+        if changes:
+            raise StepBlocked(
+                f"{changes} changes of {physical!r} were recorded after the hand-over; "
+                "roll back and plan again"
+            )
 
 
 async def undo(run: StepRun) -> dict[str, Any]:
@@ -69,11 +89,11 @@ async def undo(run: StepRun) -> dict[str, Any]:
         if former is None:
             raise Corrupt(f"generation {before.generation} of {physical!r} is not in the ledger")
         status = await run.declare(physical, before.collection, former.schema, "created", held=True)
-        flows[physical] = await run.start_flow(
-            physical, "route", before.generation, {"*": status.generation}
+        flows[physical] = await start_flow(
+            run, physical, "route", before.generation, {"*": status.generation}
         )
     for flow in flows.values():
-        await run.flowed(flow)
+        await flowed(run, flow)
     result = await verified(run, list(dropped))
     for alias, physical in run.step.params["aliases"].items():
         if physical in dropped:

@@ -1,15 +1,14 @@
 """What every step executor is given, and how it waits for workers."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from domain.model.aggregate import Context
 from domain.model.errors import Conflict, LedgerError, NotFound, Rejected, VersionConflict
-from domain.model.flow import Flow, FlowRange
+from domain.model.flow import Flow
 from domain.model.generation import REPAIRS, Generation
 from domain.model.plan import Step
 from domain.model.recorded import ChangeSetDraft
@@ -21,7 +20,6 @@ from domain.use_cases.verify import Verification, looked_after, verify, verify_a
 
 FORWARD, BACK = "do", "undo"
 POLL_SECONDS = 0.05
-FLOW_ATTEMPTS = 5
 
 
 class StepBlocked(LedgerError):
@@ -171,108 +169,6 @@ class StepRun:
     async def resume(self, generation: UUID) -> None:
         """Let live writes to a generation go on, as far as this migration goes."""
         await resume_writes(self.tools, generation, self.migration, self.context)
-
-    async def start_flow(
-        self,
-        name: str,
-        kind: str,
-        source: UUID,
-        routes: Mapping[str, UUID],
-        *,
-        field: str = "",
-        through: int | None = None,
-    ) -> UUID:
-        """Record a flow and put its first range into the queue; again goes on with it.
-
-        Ranges that failed before are tried at once, as often as new ones. The flow reads its source
-        at version `through`, or as it is recorded now.
-        """
-        step = f"{self.step.id}/{self.direction}/{name}"
-        flow = Flow.create_id(str(self.migration), step)
-        if await self.tools.ledger.load(Flow, flow) is None:
-            created = Flow(
-                migration=str(self.migration),
-                step=step,
-                kind=kind,
-                source=str(source),
-                through=await self._recorded(source) if through is None else through,
-                batch=self.step.params["batch"],
-                field=field,
-                routes={value: await self._route(target) for value, target in routes.items()},
-            )
-            await save(self.tools.ledger, created, self.key("flow", name), self.context)
-        await self.tools.ranges.plan(flow, [{"after": ""}])
-        await self.tools.ranges.retry(flow)
-        return flow
-
-    async def _route(self, target: UUID) -> dict[str, Any]:
-        return {"generation": str(target), "captured_at": await self._recorded(target)}
-
-    async def _recorded(self, generation: UUID) -> int:
-        status = await self.tools.applications.status(generation)
-        if status is None:
-            raise NotFound(f"there is no generation {generation}")
-        return status.recorded
-
-    async def flowed(self, flow: UUID) -> list[FlowRange]:
-        """Wait until a flow has recorded its last range; returns all of them.
-
-        Raises:
-            StepBlocked: a range failed again and again.
-        """
-        while await self.tools.ranges.remaining(flow):
-            error = await self.tools.ranges.failing(flow, FLOW_ATTEMPTS)
-            if error is not None:
-                raise StepBlocked(error)
-            await asyncio.sleep(POLL_SECONDS)
-        ranges = await self.recorded_ranges(flow)
-        if not ranges or ranges[-1].following is not None:
-            raise StepBlocked(f"flow {flow} was taken out of the queue before its end")
-        return ranges
-
-    async def recorded_ranges(self, flow: UUID) -> list[FlowRange]:
-        """What workers have recorded of a flow, in order."""
-        ranges: list[FlowRange] = []
-        while not ranges or ranges[-1].following is not None:
-            found = await self.tools.ledger.load(
-                FlowRange, FlowRange.create_id(str(flow), len(ranges))
-            )
-            if found is None:
-                break
-            ranges.append(found)
-        return ranges
-
-    async def stop_flow(self, name: str) -> None:
-        """End a flow of the forward run where it is.
-
-        The range under way is recorded as empty and last. The first recorded result of a range
-        wins, so a worker that is still busy with it records nothing any more.
-        """
-        flow = self.forward_flow(self.step.id, name)
-        number = 0
-        while True:
-            stream = FlowRange.create_id(str(flow), number)
-            known = await self.tools.ledger.load(FlowRange, stream)
-            if known is None:
-                end = FlowRange(
-                    flow=str(flow),
-                    kind="stopped",
-                    number=number,
-                    read=0,
-                    placed={},
-                    unplaced={},
-                    examples={},
-                    following=None,
-                )
-                try:
-                    await save(self.tools.ledger, end, self.key("stop", str(stream)), self.context)
-                except VersionConflict:
-                    continue
-                break
-            if known.following is None:
-                break
-            number += 1
-        await self.tools.ranges.cancel(flow)
 
     async def applied(self, generations: Iterable[UUID], *, skip: bool = False) -> None:
         """Wait until the store has everything that is recorded for these generations.

@@ -33,11 +33,12 @@ class TestPlanning:
         assert answer.headers["x-request-id"] == "req-7"
         assert found["state"] == "planned"
         assert len(found["plan_hash"]) == 64
-        assert [step["kind"] for step in found["steps"]][:4] == [
+        assert [step["kind"] for step in found["steps"]][:5] == [
             "adopt",
             "create",
-            "hold-writes",
             "flow",
+            "check",
+            "hand-over",
         ]
         [recorded] = await service.ledger.read(0, 10)
         assert recorded.context.actor == Actor("mara", "http-header")

@@ -81,6 +81,7 @@ FIELDS = {
     "recorded": "a count",
     "restore": "a name of a collection",
     "result": "names and counts of what a step did",
+    "reverses": "the id of a stream",
     "routes": "values of one field, which are ids of sources, to streams",
     "schema": "how a collection is set up",
     "source": "the id of a stream or a range",
@@ -91,6 +92,7 @@ FIELDS = {
     "through": "a version",
     "timeline": "a number",
     "unplaced": "counts by reason",
+    "until": "a time",
     "upserts": "a count",
 }
 """Every field that an event may have, and why it holds no payload, no vector and no secret."""
@@ -256,6 +258,7 @@ EXPECTED: list[tuple[type[AggregateEvent], dict[str, Any]]] = [
             "routes": ROUTES,
         },
     ),
+    (Flow.ReturnPlanned, {"reverses": str(STREAM), "until": "2026-11-29T10:00:00+00:00"}),
     (
         FlowRange.Created,
         {

@@ -68,9 +68,9 @@ def test_the_steps_of_a_plan() -> None:
     assert ids(made) == [
         "adopt",
         "create",
-        "hold",
         "flow",
         "check",
+        "hand-over",
         "aliases",
         "resume",
         "restructure",
@@ -78,9 +78,9 @@ def test_the_steps_of_a_plan() -> None:
     assert [s.kind for s in made.steps] == [
         StepKind.ADOPT,
         StepKind.CREATE,
-        StepKind.HOLD_WRITES,
         StepKind.FLOW,
         StepKind.CHECK,
+        StepKind.HAND_OVER,
         StepKind.POINT_ALIASES,
         StepKind.RESUME_WRITES,
         StepKind.RESTRUCTURE,
@@ -103,6 +103,20 @@ def test_the_steps_of_a_plan() -> None:
                 "routes": {"1": "AI_Knowledge_documents__g1", "2": "Reseau_documents__g1"},
             },
         ],
+    }
+    assert step(made, "hand-over").params == {
+        "store": "prod",
+        "flow_step": "flow",
+        "flows": [
+            {"source": "shared_code", "copies": ["Reseau_code__g1"]},
+            {
+                "source": "shared_docs",
+                "copies": ["AI_Knowledge_documents__g1", "Reseau_documents__g1"],
+            },
+        ],
+        "field": "source_id",
+        "unplaced": "fail",
+        "warm_seconds": 0,
     }
     assert step(made, "check").params["collections"] == [
         "shared_code",
@@ -343,7 +357,15 @@ def test_an_empty_physical_target_is_counted_as_existing() -> None:
 
 def test_physical_names_need_no_aliases() -> None:
     made = plan(PHYSICAL, ROWS)
-    assert ids(made) == ["adopt", "create", "hold", "flow", "check", "resume", "restructure"]
+    assert ids(made) == [
+        "adopt",
+        "create",
+        "flow",
+        "check",
+        "hand-over",
+        "resume",
+        "restructure",
+    ]
     assert {t[0] == t[1] for t in targets(made)} == {True}
 
 
@@ -378,7 +400,7 @@ def test_shared_collections_are_kept_unless_asked() -> None:
 
 
 def test_without_sources_there_is_little_to_do() -> None:
-    assert ids(plan(BASE, [])) == ["adopt", "create", "hold", "flow", "check"]
+    assert ids(plan(BASE, [])) == ["adopt", "create", "flow", "check", "hand-over"]
 
 
 def test_nothing_drifts_while_only_points_come_and_go() -> None:
@@ -441,6 +463,25 @@ def test_the_plan_is_plain_json_with_a_stable_hash() -> None:
     assert plan(turned, ROWS).hash == made.hash == back.hash
 
 
+def test_shared_collections_are_kept_warm_as_long_as_the_spec_says() -> None:
+    kept = step(plan(spec(warm_for="7d"), ROWS), "hand-over")
+    assert kept.params["warm_seconds"] == 7 * 86400
+    assert "keep them up to date for 7 days" in kept.does
+    assert "90 seconds" in step(plan(spec(warm_for="90s"), ROWS), "hand-over").does
+
+
+def test_what_is_dropped_is_not_kept_warm() -> None:
+    assert refused(spec(warm_for="1h", after="drop"), ROWS, store()) == (
+        "after is drop, and warm_for keeps what that drops; leave one of them out",
+    )
+
+
+@pytest.mark.parametrize("text", ["", "a week", "99999999999d"])
+def test_a_time_to_keep_warm_is_a_duration(text: str) -> None:
+    (problem,) = refused(spec(warm_for=text), ROWS, store())
+    assert problem == f"warm_for is {text!r}, not a duration such as 90s, 15m, 24h or 7d"
+
+
 def test_all_problems_are_told_at_once() -> None:
     rows = [malformed("1", "Bad"), row("2", "日本語"), row("3", "A", ("media",))]
     assert len(refused(BASE, rows, store(without=("shared_docs",)))) == 4
@@ -450,5 +491,5 @@ def test_a_name_that_was_taken_since_the_plan_makes_its_steps_stale() -> None:
     taken = store(collections={"AI_Knowledge_documents__g1": (CODE, 0)})
     assert plan(spec(), ROWS, taken).drift_from(plan(spec(), ROWS)) == tuple(
         f"step {step} would do something else now"
-        for step in ("create", "flow", "check", "aliases", "resume")
+        for step in ("create", "flow", "check", "hand-over", "aliases", "resume")
     )

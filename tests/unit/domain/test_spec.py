@@ -41,6 +41,7 @@ def test_a_spec_gets_its_defaults() -> None:
         "to": {"store": "prod", "naming": "alias", "dimensions": {}},
         "unplaced": "fail",
         "after": "keep",
+        "warm_for": "0s",
         "skip_invalid": False,
     }
 

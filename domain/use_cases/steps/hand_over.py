@@ -1,0 +1,199 @@
+"""Hand over from collections to the copies that were made of their points, and back."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from domain.model.errors import Corrupt
+from domain.model.flow import Flow
+from domain.model.migration import Migration
+from domain.ports import GenerationStatus
+from domain.use_cases.steps.flow import count_unplaced, unplaced_message
+from domain.use_cases.steps.flow_control import caught_up, return_id, start_return, stop_flow
+from domain.use_cases.steps.step_run import StepBlocked, StepRun
+from domain.use_cases.tools import live_generation
+
+
+async def do(run: StepRun) -> dict[str, Any]:
+    """Hold the sources, let the flows catch up with them and end, and keep the sources warm.
+
+    From here on the copies are what counts; the sources are held until a rollback.
+    """
+    sources = {
+        planned["source"]: await run.generation(planned["source"])
+        for planned in run.step.params["flows"]
+    }
+    flows = {physical: _forward(run, physical) for physical in sources}
+    copies = await run.looked_after(_copies(run))
+    for status in sources.values():
+        await run.hold(status.generation)
+    following = [await caught_up(run, flow) for flow in flows.values()]
+    try:
+        unplaced = await _unplaced(run, flows, [*sources.values()], copies)
+        await run.applied([status.generation for status in copies])
+    except StepBlocked:
+        if all(following):  # one that is ended would miss what is written from here on
+            for status in sources.values():
+                await run.resume(status.generation)
+        raise
+    for flow in flows.values():
+        await stop_flow(run, flow)
+    result: dict[str, Any] = {
+        "held": sorted(sources),
+        "versions": {
+            "sources": {s.physical: s.recorded for s in await _now(run, sources.values())},
+            "copies": {s.physical: s.recorded for s in await _now(run, copies)},
+        },
+        "unplaced": unplaced,
+    }
+    if warm := run.step.params["warm_seconds"]:
+        until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=warm)
+        await _returns(run, result["versions"], until)
+        result["warm_until"] = until.isoformat()
+    return result
+
+
+def _forward(run: StepRun, physical: str) -> UUID:
+    return run.forward_flow(run.step.params["flow_step"], physical)
+
+
+def _copies(run: StepRun) -> list[str]:
+    return sorted({copy for planned in run.step.params["flows"] for copy in planned["copies"]})
+
+
+async def _now(run: StepRun, before: Iterable[GenerationStatus]) -> list[GenerationStatus]:
+    found = [await run.tools.applications.status(status.generation) for status in before]
+    return [status for status in found if status is not None]
+
+
+async def _unplaced(
+    run: StepRun,
+    flows: Mapping[str, UUID],
+    sources: Iterable[GenerationStatus],
+    copies: Iterable[GenerationStatus],
+) -> dict[str, dict[str, Any]]:
+    """Points without a place, by source; they are looked for only if the numbers differ.
+
+    Raises:
+        StepBlocked: there are some, and the spec does not leave them where they are.
+    """
+    there = sum(status.points for status in await _now(run, sources))
+    if there == sum(status.points for status in await _now(run, copies)):
+        return {}
+    counted = await count_unplaced(run, flows)
+    found = {physical: one for physical, one in counted.items() if one["unplaced"]}
+    if run.step.params["unplaced"] == "fail":
+        for one in found.values():
+            raise StepBlocked(unplaced_message(one, run.step.params["field"]))
+    return found
+
+
+async def _returns(
+    run: StepRun, versions: Mapping[str, Mapping[str, int]], until: datetime | None = None
+) -> list[UUID]:
+    """Give what is written to the copies back to the collections that are there.
+
+    Args:
+        run: of this step.
+        versions: of sources and copies when the copies began to serve.
+        until: when the flows rest.
+    """
+    flows = []
+    for planned in run.step.params["flows"]:
+        forward = await run.tools.ledger.load(Flow, _forward(run, planned["source"]))
+        if forward is None:
+            raise Corrupt(f"the flow of {planned['source']!r} is not in the ledger")
+        origin = await live_generation(run.tools.applications, run.store_name, planned["source"])
+        if origin is None:  # looked at before anything was undone: there is nothing to give
+            continue
+        for copy in await run.looked_after(planned["copies"]):
+            same = origin.generation == forward.source
+            flows.append(
+                await start_return(
+                    run,
+                    forward,
+                    origin,
+                    copy,
+                    # One that came back since has nothing yet but what it had then.
+                    handed_over=versions["sources"][origin.physical] if same else origin.recorded,
+                    since=versions["copies"][copy.physical],
+                    until=until,
+                )
+            )
+    return flows
+
+
+async def is_warm(run: StepRun) -> bool:
+    """Whether everything that is written to the copies goes back to where it came from."""
+    for planned in run.step.params["flows"]:
+        origin = await live_generation(run.tools.applications, run.store_name, planned["source"])
+        if origin is None:
+            return False
+        for copy in await run.looked_after(planned["copies"]):
+            if (
+                await run.tools.ledger.load(
+                    Flow, return_id(run.migration, run.step.id, origin, copy)
+                )
+                is None
+            ):
+                return False
+    return True
+
+
+async def give_back(run: StepRun, migration: Migration) -> None:
+    """Wait until everything that was written to the copies, which are held, is given back.
+
+    Raises:
+        StepBlocked: a point cannot go back.
+    """
+    handed_over = migration.results.get(run.step.id)
+    flows = [] if handed_over is None else await _returns(run, handed_over["versions"])
+    try:
+        for flow in flows:
+            await caught_up(run, flow, attempts=1)
+    except StepBlocked:
+        for flow in flows:
+            await _rest(run, flow)
+        raise
+
+
+async def _rest(run: StepRun, flow: UUID) -> None:
+    """Let a flow be as it was before it was woken."""
+    planned = await run.tools.ledger.load(Flow, flow)
+    until = planned.until if planned else None
+    await run.tools.ranges.rest(flow, until or datetime.now(UTC))
+
+
+async def undo(run: StepRun) -> dict[str, Any]:
+    """Let the copies give everything back, end that, and let writes to the sources go on."""
+    migration = await run.tools.ledger.load(Migration, run.migration)
+    if migration is None:
+        raise Corrupt(f"migration {run.migration} is not in the ledger")
+    for copy in await run.looked_after(_copies(run)):
+        await run.hold(copy.generation)
+    await give_back(run, migration)
+    for flow in await _possible_returns(run):
+        if await run.tools.ledger.load(Flow, flow) is not None:
+            await stop_flow(run, flow)
+    sources = await run.looked_after(p["source"] for p in run.step.params["flows"])
+    await run.applied([status.generation for status in sources], skip=True)
+    for status in sources:
+        await run.resume(status.generation)
+    return {"resumed": [status.physical for status in sources]}
+
+
+async def _possible_returns(run: StepRun) -> list[UUID]:
+    """Flows that may give back, to whatever had the name of a source."""
+    generations, store = run.tools.applications.generations, run.store_name
+    found = []
+    for planned in run.step.params["flows"]:
+        origins = await generations(store=store, physical=planned["source"])
+        for name in planned["copies"]:
+            copies = await generations(store=store, physical=name)
+            found += [
+                return_id(run.migration, run.step.id, origin, copy)
+                for origin in origins
+                for copy in copies
+            ]
+    return list(dict.fromkeys(found))
