@@ -15,7 +15,6 @@ from domain.model.migration import Migration, State
 from domain.model.recorded import Recorded
 from domain.use_cases.old_sides import old_sides
 from domain.use_cases.steer_migration import roll_back_migration
-from domain.use_cases.verify import verify
 from domain.use_cases.write_points import Upsert, open_live
 
 NAME = "rollback"
@@ -33,11 +32,11 @@ _EXPLANATION = """\
 A shared collection of {dimension} dimensions is split into {sources}; then {later:,} points are
 written to one of the new collections, {batch} at a time. *The switch* is from the request of the
 rollback until the names are gone and the old collection takes writes. *Warm, lag 0*: with
-`warm_for`,
-when the old side has everything that was written; nothing is compared before the switch. *Not
-warm*: every new collection is compared with the ledger first, and the later writes are given back.
-*The rest* compares the new collections and drops them. *Held* is how long the forward migration
-refuses writes to the old collection before the new ones take them. Each size has new servers."""
+`warm_for`, when the old side has everything that was written; nothing is compared before the
+switch. *Not warm*: every new collection is compared with the ledger first, and the later writes are
+given back. *The rest* compares the new collections and drops them. *Held* is how long the forward
+migration refuses writes to the old collection before the new ones take them. Each size has new
+servers."""
 
 
 async def run(*, quick: bool = False) -> Report:
@@ -67,9 +66,9 @@ async def _measure(points: int, later: int, *, warm: bool) -> list[Row]:
         caught_up = await _caught_up(stack, migration) if warm else 0.0
         writing = time.perf_counter() - began
         events = await _roll_back(stack, migration)
-        found = await verify(stack.service.tools, DEFAULT, shared(APPLICATION))
-        if not found.equal or found.points != points + later:
-            raise AssertionError(f"{found}; {points + later:,} points were expected")
+        found = await stack.service.stores.store(DEFAULT).describe(shared(APPLICATION))
+        if found is None or found.points != points + later:
+            raise RuntimeError(f"{points + later:,} points were expected, and there are {found}")
     switch = _between(events, "rollback-requested", "", "step-compensated", "hand-over")
     rest = _between(events, "step-compensated", "hand-over", "rolled-back", "")
     held = _between(events, "step-started", "hand-over", "step-completed", "resume")
