@@ -145,7 +145,10 @@ class Ledger(Protocol):
     async def heads_among(
         self, generations: Sequence[UUID], keys: Sequence[bytes]
     ) -> list[tuple[UUID, bytes, bytes]]:
-        """Which of these generations have which of these points now: stream, key and hash."""
+        """Which of these generations have which of these points now: stream, key and hash.
+
+        One that was dropped or released has none.
+        """
 
     async def hashes_between(
         self, generation: UUID, keys: Sequence[bytes], first: int, last: int
@@ -409,6 +412,12 @@ class FlowRanges(Protocol):
 
     async def next(self, flow: UUID) -> tuple[int, dict[str, Any]] | None:
         """Number and request of the first range of a flow that is in the queue."""
+
+    async def last(self, flow: UUID) -> int:
+        """Number of the last range of a flow that was ever put in; -1 if there was none."""
+
+    async def readers(self, generation: UUID) -> list[UUID]:
+        """Flows that have still to read points or changes of a generation."""
 
     async def remaining(self, flow: UUID | None = None) -> int:
         """How many ranges of a flow, or of all flows, are to be worked on."""

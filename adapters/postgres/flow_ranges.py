@@ -13,11 +13,18 @@ from domain.ports import RangeClaim
 
 PAUSE_SECONDS = 0.1
 """Between two ranges that read the changes of one source, so that the next one finds several."""
+BACKLOG = 50
+"""Changes that are enough for a range without a pause."""
 
 # Enter a flow, once; nothing comes back the second time.
 _ENTER = """
 INSERT INTO flows (flow, next_number, source, until) VALUES ($1, $2, $3, $4)
 ON CONFLICT (flow) DO NOTHING RETURNING next_number
+"""
+
+# How many changes of its source a flow has not read.
+_BEHIND = """
+SELECT g.recorded - $2 FROM flows f JOIN generations g ON g.stream = f.source WHERE f.flow = $1
 """
 
 # Put ranges into the queue, numbered in order; they are free after so many seconds.
@@ -100,6 +107,14 @@ SELECT error FROM flow_ranges WHERE flow = $1 AND failures >= $2
 ORDER BY failures DESC, number LIMIT 1
 """
 
+# The last range of a flow that was put in.
+_LAST = "SELECT next_number - 1 FROM flows WHERE flow = $1"
+
+# Flows that read a generation and are not through.
+_READERS = """
+SELECT DISTINCT f.flow FROM flows f JOIN flow_ranges r ON r.flow = f.flow WHERE f.source = $1
+"""
+
 # Take all ranges of a flow out of the queue.
 _CANCEL = "DELETE FROM flow_ranges WHERE flow = $1"
 
@@ -165,7 +180,10 @@ class PostgresFlowRanges:
             taken = await connection.fetchval(_TAKE_OUT, claim.flow, claim.number)
             if taken is not None and following is not None:
                 number = await connection.fetchval(_NEXT_NUMBER, claim.flow)
-                pause = PAUSE_SECONDS if "since" in claim.request else 0.0
+                pause = 0.0
+                if "since" in following:
+                    behind = await connection.fetchval(_BEHIND, claim.flow, following["since"])
+                    pause = PAUSE_SECONDS if (behind or 0) < BACKLOG else 0.0
                 await connection.execute(_PUT_IN, claim.flow, number, [_encoded(following)], pause)
 
     async def put_back(self, claim: RangeClaim, error: str, *, failed: bool = True) -> None:
@@ -198,6 +216,18 @@ class PostgresFlowRanges:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(_NEXT, flow)
         return None if row is None else (row["number"], orjson.loads(row["request"]))
+
+    async def last(self, flow: UUID) -> int:
+        """Number of the last range of a flow that was ever put in; -1 if there was none."""
+        async with self._database.connection() as connection:
+            number: int | None = await connection.fetchval(_LAST, flow)
+        return -1 if number is None else number
+
+    async def readers(self, generation: UUID) -> list[UUID]:
+        """Flows that have still to read points or changes of a generation."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_READERS, generation)
+        return [plain_uuid(row["flow"]) for row in rows]
 
     async def remaining(self, flow: UUID | None = None) -> int:
         """How many ranges of a flow, or of all flows, are to be worked on."""

@@ -73,11 +73,12 @@ ORDER BY h.id
 # The same at a version.
 _OF_AT = f"{_AT} AND h.id = ANY($2::bytea[]) ORDER BY h.id"
 
-# Which of some generations have some points.
+# Which of some generations, that are there, have some points.
 _AMONG = """
 SELECT g.stream, h.id, h.hash
 FROM generations g JOIN heads h ON h.gid = g.gid
-WHERE g.stream = ANY($1::uuid[]) AND h.id = ANY($2::bytea[]) AND h.hash IS NOT NULL
+WHERE g.stream = ANY($1::uuid[]) AND NOT g.gone
+    AND h.id = ANY($2::bytea[]) AND h.hash IS NOT NULL
 ORDER BY h.id, g.stream
 """
 

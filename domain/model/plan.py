@@ -21,6 +21,7 @@ class StepKind(StrEnum):
     FLOW = "flow"
     CHECK = "check"
     HAND_OVER = "hand-over"
+    LOOK_AGAIN = "look-again"
     POINT_ALIASES = "point-aliases"
     RESTRUCTURE = "restructure"
     DROP = "drop"

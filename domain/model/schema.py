@@ -76,6 +76,11 @@ class CollectionSchema:
     indexes: dict[str, dict[str, Any]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def dense(self) -> list[str]:
+        """Names of the vectors that are rows of numbers, one or several for each point."""
+        return [n for n, v in self.vectors.items() if v.kind is not VectorKind.SPARSE]
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON for events and plans."""
         return asdict(self)

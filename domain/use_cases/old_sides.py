@@ -21,7 +21,7 @@ class OldSide:
         store: that has it.
         copies: how many collections give back to it.
         behind: changes of these that it does not have yet.
-        until: when it gets no more; None if that was not said.
+        until: when it gets no more; None if only a rollback lets it have them.
         warm: whether it gets them now.
         stuck: why one of them cannot go back, or None.
     """
@@ -92,6 +92,6 @@ def _summary(origin: GenerationStatus, returns: list[_Return]) -> OldSide:
         copies=len(returns),
         behind=sum(one.behind for one in returns),
         until=until,
-        warm=until is None or until > datetime.now(UTC),
+        warm=until is not None and until > datetime.now(UTC),
         stuck=next((one.stuck for one in returns if one.stuck is not None), None),
     )

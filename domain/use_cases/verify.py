@@ -158,15 +158,22 @@ async def refuse_unready(tools: Tools, status: GenerationStatus) -> None:
             "there is not the ledger's"
         )
     (created,) = await tools.ledger.events(status.generation, through=1)
-    if vars(created.event)["origin"] == "adopted" and not await _adopted(tools.ledger, created):
+    if not await _adopted(tools.ledger, created):
         raise Conflict(
             f"collection {status.physical!r} is being adopted; see `migration show "
             f"{created.context.correlation_id}`"
         )
 
 
+async def is_adopted(tools: Tools, status: GenerationStatus) -> bool:
+    """Whether the ledger knows all points that a collection had when it began to look after it."""
+    (created,) = await tools.ledger.events(status.generation, through=1)
+    return await _adopted(tools.ledger, created)
+
+
 async def _adopted(ledger: Ledger, created: Recorded) -> bool:
-    """Whether the migration that adopted a collection has captured all its points."""
+    if vars(created.event)["origin"] != "adopted":
+        return True
     asked = created.context.correlation_id
     migration = await ledger.load(Migration, UUID(asked)) if asked else None
     if migration is None or migration.state in {State.CANCELLED, State.ROLLED_BACK}:

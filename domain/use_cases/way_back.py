@@ -14,19 +14,20 @@ from domain.model.errors import Corrupt, LedgerError, Rejected, Unavailable
 from domain.model.flow import Flow
 from domain.model.generation import REPAIRS, Generation
 from domain.model.migration import Migration
-from domain.model.plan import StepKind
+from domain.model.plan import Step, StepKind
 from domain.model.points import id_of
 from domain.ports import GenerationStatus
 from domain.use_cases.flows.follow import changes_since
 from domain.use_cases.flows.give_back import WayBack
 from domain.use_cases.steps.create import refuse_unrecorded
+from domain.use_cases.steps.flow_control import read_by_others
 from domain.use_cases.steps.hand_over import give_back, is_warm
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
+from domain.use_cases.take_in import take_in
 from domain.use_cases.tools import live_generation, stream_events
 from domain.use_cases.versions import digest_at
 
 NOTHING = "Nothing was undone so far."
-POINTS_AT_ONCE = 5000
 
 
 async def secure_way_back(run: StepRun, migration: Migration) -> None:
@@ -44,11 +45,12 @@ async def secure_way_back(run: StepRun, migration: Migration) -> None:
     ]
     try:
         held = await _again(run, made)
-        _refuse_moved_on(run, held.values())
-        # Where a rollback is to be at once, this comes after it: what differs is not dropped then.
-        if not (handing and all([await is_warm(step) for step in handing])):
-            for step in created:
-                await refuse_unrecorded(replace(run, step=step))
+        await _refuse_moved_on(run, held.values())
+        if any(at_step.step.params["observed"] for at_step in handing):
+            for status in held.values():
+                await take_in(run.tools, status, run.context)
+        else:
+            await _refuse_unrecorded(run, created, handing)
         await _refuse_copies_without_source(run, migration, held)
         for at_step in handing:
             await _refuse_stuck(at_step, migration)
@@ -59,6 +61,21 @@ async def secure_way_back(run: StepRun, migration: Migration) -> None:
             for status in made:
                 await run.resume(status.generation)
         raise
+
+
+async def _refuse_unrecorded(
+    run: StepRun, created: Sequence[Step], handing: Sequence[StepRun]
+) -> None:
+    """What is only in the store would be lost.
+
+    Where a rollback is to be at once, this comes after it: what differs is not dropped then. Where
+    points are deleted from collections that were there before, it comes first.
+    """
+    existing = any(made["existing"] for step in created for made in step.params["collections"])
+    if handing and not existing and all([await is_warm(at_step) for at_step in handing]):
+        return
+    for step in created:
+        await refuse_unrecorded(replace(run, step=step))
 
 
 def _cut_over(migration: Migration) -> bool:
@@ -92,9 +109,10 @@ async def _again(run: StepRun, made: Sequence[GenerationStatus]) -> dict[str, Ge
     return {status.physical: status for status in found if status is not None}
 
 
-def _refuse_moved_on(run: StepRun, made: Iterable[GenerationStatus]) -> None:
+async def _refuse_moved_on(run: StepRun, made: Iterable[GenerationStatus]) -> None:
     for status in made:
         others = [holder for holder in status.holders if holder != str(run.migration)]
+        others = others or await read_by_others(run, status.generation)
         if others:
             raise StepBlocked(
                 f"migration {', '.join(others)} works on {status.physical!r}, or has moved its "
@@ -219,18 +237,14 @@ async def _refuse_collisions(
     if origin is None:
         raise Corrupt(f"generation {flow.source} is not in the ledger")
     for copy in copies:
-        others = [other.generation for other in copies if other.generation != copy.generation]
-        way = WayBack(
-            copy.generation, others, origin.generation, versions["sources"][origin.physical]
-        )
+        handed_over = versions["sources"][origin.physical]
+        way = WayBack(flow, copy.generation, origin.generation, handed_over)
         since, through = -1, versions["copies"][copy.physical]
         while through > since:
             since = through
-            through, keys = await changes_since(
-                run.tools.ledger, copy.generation, since, POINTS_AT_ONCE
-            )
+            through, keys = await changes_since(run.tools.ledger, copy.generation, since)
             try:
-                await way.changes(run.tools, keys, through)
+                await way.changes(run.tools, keys)
             except Rejected as error:
                 raise StepBlocked(_blocked(error)) from error
 

@@ -1,7 +1,6 @@
 """Live writes and migrations: held while points are on their way, carried back by a rollback."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,11 +15,10 @@ from domain.model.errors import (
     Unavailable,
     WritesHeld,
 )
-from domain.model.flow import Flow
 from domain.model.generation import Generation
 from domain.model.migration import Migration, State
 from domain.model.points import PointBatch, decode_payload, encode_payload, id_of, key_of
-from domain.use_cases import tools, way_back
+from domain.use_cases import tools
 from domain.use_cases.flows import reading
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.steer_migration import cancel_migration, roll_back_migration
@@ -39,8 +37,7 @@ Plain = dict[int | str, dict[str, Any]]
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Later writes are carried in many parts."""
     monkeypatch.setattr(tools, "EVENTS_AT_ONCE", 3)
-    monkeypatch.setattr(way_back, "POINTS_AT_ONCE", 4)
-    monkeypatch.setattr(reading, "CHANGE_SETS_A_RANGE", 1)
+    monkeypatch.setattr(reading, "CHANGED_POINTS_A_RANGE", 4)
 
 
 async def live_write(world: World, name: str, write: Write) -> None:
@@ -238,6 +235,7 @@ async def test_later_writes_that_the_store_refuses_stop_the_rollback(world: Worl
     assert stopped.state is State.FAILED
     assert stopped.error is not None
     assert "see `dead-letter list`" in stopped.error
+    assert name in await world.aliases()  # nothing was undone so far
     source = await world.looked_after(world.docs)
     await world.tools.applications.retry(source.generation, MARA)
     back = await world.roll_back(done)
@@ -287,8 +285,9 @@ async def test_a_point_that_moved_to_another_collection(world: World) -> None:
     assert await payloads(world, world.docs) == before
 
 
-async def test_one_id_for_two_points(world: World) -> None:
-    done, _, name = await split(world)
+@pytest.mark.parametrize("after", ["keep", "drop"])
+async def test_one_id_for_two_points(world: World, after: str) -> None:
+    done, _, name = await split(world, after=after)
     other = world.names["2", "documents"]
     await live_write(world, name, one(70_001, "mine"))
     await live_write(world, other, one(70_001, "yours"))
@@ -400,63 +399,6 @@ async def adoption(world: World) -> Migration:
         "collections": [world.docs],
     }
     return (await plan_migration(world.tools, spec, MARA)).migration
-
-
-async def test_a_write_that_is_not_applied_yet_survives_an_adoption(world: World) -> None:
-    """The store still has the former point when it is read."""
-    await world.fill()
-    await world.run(await adoption(world))
-    points = await world.points(world.docs)
-    gone = points.keys[3]
-    migration = await world.plan()
-    await world.start(migration)
-    read = asyncio.Event()
-
-    async def scan(name: str, **more: Any) -> Any:
-        async for page in world.store.scan(name, **more):
-            yield page
-        if name == world.docs:
-            read.set()
-
-    async def upsert(to: str, batch: PointBatch) -> None:
-        if to == world.docs:
-            await read.wait()  # the applier is slower than the capture
-        await world.store.upsert(to, batch)
-
-    async def delete(to: str, keys: Any) -> None:
-        if to == world.docs:
-            await read.wait()
-        await world.store.delete(to, keys)
-
-    tools = world.with_store(Wrapped(world.store, scan=scan, upsert=upsert, delete=delete))
-
-    flow = Flow.create_id(str(migration.id), f"adopt/do/{world.docs}")
-
-    async def load(kind: Any, stream: UUID) -> Any:
-        """Right after the wait for what is recorded, somebody writes."""
-        found = await world.ledger.load(kind, stream)
-        if stream == flow and found is None and not written_to:
-            written_to.append(stream)
-            await live_write(world, world.docs, Upsert(changed(points)))
-            await live_write(world, world.docs, Delete([gone]))
-        return found
-
-    written_to: list[UUID] = []
-    slow = replace(tools, ledger=Wrapped(world.ledger, load=load))
-    async with world.workers(slow):
-        done = await world.settled(migration.id)
-    heads = await world.ledger.heads_of(
-        (await world.looked_after(world.docs)).generation, sorted([points.keys[0], gone])
-    )
-    assert heads.keys == [points.keys[0]]
-    assert heads.hashes == changed(points).hashes()
-    assert done.state is State.COMPLETED, done.error
-
-
-def changed(points: PointBatch) -> PointBatch:
-    mine = points.take([0])
-    mine.payloads[0] = encode_payload({"source_id": 1, "mine": True})
-    return mine
 
 
 async def test_a_rollback_that_was_interrupted_and_is_refused_lets_go(world: World) -> None:

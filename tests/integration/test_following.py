@@ -11,6 +11,7 @@ import pytest
 from domain.model.canonical import points_of
 from domain.model.errors import Rejected, WritesHeld
 from domain.model.flow import Flow
+from domain.model.generation import Generation
 from domain.model.migration import Migration, State
 from domain.model.points import PointBatch, decode_payload, encode_payload, id_of, key_of
 from domain.use_cases import work_flows
@@ -18,7 +19,7 @@ from domain.use_cases.flows import reading
 from domain.use_cases.old_sides import old_sides
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.steer_migration import roll_back_migration
-from domain.use_cases.tools import Tools
+from domain.use_cases.tools import Tools, update
 from domain.use_cases.write_points import Delete, SetPayload, Upsert, Write, open_live
 from tests.integration.builders import DOCS, document_points
 from tests.integration.faults import Crash, Wrapped, after
@@ -32,6 +33,7 @@ WARM = {"warm_for": "7d"}
 def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Points and changes come in many parts."""
     monkeypatch.setattr(reading, "CHANGE_SETS_A_RANGE", 1)
+    monkeypatch.setattr(reading, "CHANGED_POINTS_A_RANGE", 1)
     monkeypatch.setattr(work_flows, "LEASE_SECONDS", 0.5)
 
 
@@ -54,12 +56,13 @@ async def hashes(world: World, name: str) -> dict[int | str, str]:
     }
 
 
-async def adopted(world: World) -> None:
+async def adopted(world: World, *, filled: bool = False) -> Migration:
     """The application writes through the ledger from here on."""
-    await world.fill()
+    if not filled:
+        await world.fill()
     spec = {
         "version": 1,
-        "name": "adoption",
+        "name": f"adoption {filled}",
         "recipe": "adopt-collections",
         "reason": "so that applications may write through the ledger",
         "store": STORE,
@@ -67,6 +70,7 @@ async def adopted(world: World) -> None:
     }
     done = await world.run((await plan_migration(world.tools, spec, MARA)).migration)
     assert done.state is State.COMPLETED, done.error
+    return done
 
 
 async def write_in_every_way(world: World, *, stray: bool = False) -> None:
@@ -129,7 +133,7 @@ async def test_what_is_written_while_a_collection_is_copied_is_copied_too(
     world: World, step: str
 ) -> None:
     await adopted(world)
-    migration = await world.plan(batch={"size": 5})
+    migration = await world.plan()
 
     async def write() -> None:
         await write_in_every_way(world)
@@ -214,8 +218,11 @@ async def keep_writing(world: World, name: str) -> tuple[dict[int, int], int]:
     raise AssertionError("writes were never held")
 
 
-async def test_workers_that_are_killed_while_they_follow(world: World) -> None:
+async def test_workers_that_are_killed_while_they_follow(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under a writer, killed right after they recorded: each change is copied, in effect once."""
+    monkeypatch.setattr(reading, "CHANGED_POINTS_A_RANGE", 20)
     await adopted(world)
     migration = await world.plan()
     await world.start(migration)
@@ -283,6 +290,10 @@ async def write_to_copies(world: World) -> Plain:
     await live_write(world, second, one(90_001, 2, "new"))
     model[90_001] = {"source_id": 2, "text": "new"}
     moved = points.take([9])
+    moved.payloads[0] = encode_payload({"source_id": 1, "before": "the move"})
+    await live_write(world, first, Upsert(moved))
+    await live_write(world, first, one(90_002, 1, "between"))
+    model[90_002] = {"source_id": 1, "text": "between"}
     moved.payloads[0] = encode_payload({"source_id": 2, "moved": True})
     await live_write(world, second, Upsert(moved))
     await live_write(world, first, Delete(moved.keys))
@@ -441,3 +452,106 @@ async def test_a_warm_rollback_is_killed_anywhere(world: World) -> None:
     assert kills > 3
     assert await payloads(world, world.docs) == model
     assert await world.collections() == {world.docs, world.code}
+
+
+async def test_a_collection_that_another_migration_reads_is_not_let_go_of(world: World) -> None:
+    adoption = await adopted(world)
+    stopped = await stopped_at_the_hand_over(world)
+    kept = await world.roll_back(adoption)
+    assert kept.state is State.ROLLED_BACK, kept.error
+    assert kept.compensated["adopt"]["kept"] == [world.docs, world.code]
+    await live_write(world, world.docs, one(70_002, 1, "later"))
+    done = await world.run(stopped)
+    assert done.state is State.COMPLETED, done.error
+    await assert_split(world)
+
+
+async def stopped_at_the_hand_over(world: World) -> Migration:
+    """A migration that stopped because a point had no source; it has one by now."""
+    migration = await world.plan(on_failure="pause")
+
+    async def write() -> None:
+        await live_write(world, world.docs, one(70_001, 9, "whose?"))
+
+    stopped = await world.run(migration, writing_at(world, "check", write))
+    assert stopped.state is State.FAILED
+    await live_write(world, world.docs, SetPayload({key_of(70_001): {"source_id": 2}}))
+    return stopped
+
+
+async def test_a_source_that_was_adopted_anew_is_not_handed_over(world: World) -> None:
+    """What was written to the new generation is in no copy."""
+    await adopted(world)
+    stopped = await stopped_at_the_hand_over(world)
+    status = await world.looked_after(world.docs)
+    await update(world.ledger, Generation, status.generation, "let go", MARA, Generation.release)
+    async with world.applier():
+        await world.applied(status.generation)
+    await adopted(world, filled=True)
+    await live_write(world, world.docs, one(70_002, 1, "later"))
+    again = await world.run(stopped)
+    assert again.state is State.FAILED
+    assert "looks after it anew" in str(again.error)
+    assert not (await world.looked_after(world.docs)).holders
+
+
+async def test_what_is_recorded_after_the_hand_over_keeps_the_source_from_being_dropped(
+    world: World,
+) -> None:
+    await adopted(world)
+    migration = await world.plan(after="drop", on_failure="pause")
+
+    async def write() -> None:
+        status = await world.looked_after(world.docs)
+        await world.write(status.generation, document_points([1, 1], first=30_000).take([1]))
+
+    stopped = await world.run(migration, writing_at(world, "aliases", write))
+    assert stopped.state is State.FAILED
+    assert "were changed after the hand-over" in str(stopped.error)
+    assert world.docs in await world.collections()
+
+
+async def test_what_was_written_past_the_ledger_is_not_deleted_from_a_collection_of_others(
+    world: World,
+) -> None:
+    """A warm rollback compares collections first that were there before the migration."""
+    name = world.names["1", "documents"]
+    await world.store.create(name, DOCS)
+    done = await warm_split(world, to={"store": STORE, "naming": "physical"})
+    changed = (await world.points(name)).take([0])
+    changed.payloads[0] = encode_payload({"behind": "our back"})
+    await world.store.upsert(name, changed)
+    refused = await world.roll_back(done)
+    assert refused.state is State.FAILED
+    assert "1 changed" in str(refused.error)
+    assert (await payloads(world, name))[id_of(changed.keys[0])] == {"behind": "our back"}
+
+
+async def test_a_flow_that_fails_stops_the_hand_over_and_holds_nothing(world: World) -> None:
+    await adopted(world)
+    migration = await world.plan(on_failure="pause")
+    held: list[bool] = []
+
+    async def heads_of(generation: UUID, keys: Any, **more: Any) -> Any:
+        if held:
+            raise Rejected("not today")
+        return await world.ledger.heads_of(generation, keys, **more)
+
+    async def append(command: Any) -> Any:
+        answer = await world.ledger.append(command)
+        if any(isinstance(e, Generation.WritesHeld) for e in command.events) and not held:
+            status = await world.looked_after(world.docs)
+            if status.holders:  # a change that only this flow does not see in time
+                held.append(True)
+                await world.write(status.generation, document_points([1, 1], first=3000).take([1]))
+        return answer
+
+    ledger = Wrapped(world.ledger, heads_of=heads_of, append=append)
+    stopped = await world.run(migration, replace(world.tools, ledger=ledger))
+    assert stopped.state is State.FAILED
+    assert stopped.error == "not today"
+    for name in (world.docs, world.code):
+        assert not (await world.looked_after(name)).holders
+    done = await world.run(stopped)
+    assert done.state is State.COMPLETED, done.error
+    await assert_split(world)

@@ -367,8 +367,8 @@ async def test_a_difference_found_by_the_check_is_mended_and_resumed(world: Worl
     assert paused.state is State.FAILED
     assert paused.error == (
         f"1 of 7 collections differ from the ledger: {target}: 1 extra (such as 10000). "
-        "If something else writes to them, stop it. Mend what differs and apply again, or "
-        "roll back and plan again."
+        "If something else writes to them, stop it, or let the spec say so (`from.observed`). "
+        "Mend what differs and apply again, or roll back and plan again."
     )
     await world.store.delete(target, stranger.keys)
     assert (await world.run(planned)).state is State.COMPLETED

@@ -43,7 +43,7 @@ class AdoptCollections(Recipe):
             )
         return Plan(
             steps=(
-                adopt_step(spec.store, spec.collections, spec.batch.size),
+                adopt_step(spec.store, spec.collections, spec.batch.size, observed=True),
                 check_step(spec.store, spec.collections),
             ),
             facts={

@@ -25,6 +25,7 @@ from domain.model.recipes.steps import (
     drop_step,
     flow_step,
     hand_over_step,
+    look_again_step,
     resume_step,
 )
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
@@ -42,6 +43,11 @@ class From(Section):
     )
     source_field: str = Field(
         default="source_id", description="Payload field that names a point's source."
+    )
+    observed: bool = Field(
+        default=False,
+        description="Applications write to the collections in the store, not through the ledger: "
+        "what they write is read again until the cut-over, and once more after it.",
     )
 
 
@@ -132,13 +138,17 @@ class PerDomainCollections(Recipe):
         if problems:
             raise InvalidSpec(tuple(problems))
         invalid = [row.id for row in rows if row.names is None]
+        observed = spec.source.observed
         flow = _flow(spec, store, targets, physical)
+        hand_over = hand_over_step(
+            spec.source.store, flow, warm_seconds=_warm_seconds(spec), observed=observed
+        )
         steps = [
-            adopt_step(spec.source.store, _shared(spec), spec.batch.size),
+            adopt_step(spec.source.store, _shared(spec), spec.batch.size, observed=observed),
             _create(spec, store, targets, physical, schemas),
             flow,
-            check_step(spec.to.store, [*_shared(spec), *physical.values()]),
-            hand_over_step(spec.source.store, flow, warm_seconds=_warm_seconds(spec)),
+            check_step(spec.to.store, [*([] if observed else _shared(spec)), *physical.values()]),
+            hand_over,
         ]
         if spec.to.naming == "alias" and targets:
             names = {target.name: physical[target.name] for target in targets}
@@ -148,6 +158,8 @@ class PerDomainCollections(Recipe):
         changes = _row_changes(rows, targets)
         if changes:
             steps.append(_restructure(spec, changes))
+        if observed:
+            steps.append(look_again_step(spec.source.store, hand_over))
         if spec.after == "drop":
             shared = _shared(spec)
             pointing = {a: name for a, name in store.aliases.items() if name in shared}

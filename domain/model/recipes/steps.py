@@ -10,13 +10,26 @@ from domain.model.schema import CollectionSchema
 NAMED = 3
 
 
-def adopt_step(store: str, collections: Sequence[str], batch: int) -> Step:
-    """Record every point of collections in the ledger."""
+def adopt_step(store: str, collections: Sequence[str], batch: int, *, observed: bool) -> Step:
+    """Record every point of collections in the ledger.
+
+    Args:
+        store: that has them.
+        collections: their names there.
+        batch: points of one change set.
+        observed: whether others write to them, so that one which the ledger looks after already is
+            compared, and what they changed is recorded.
+    """
     return Step(
         id="adopt",
         kind=StepKind.ADOPT,
         phase=Phase.BACKUP,
-        params={"store": store, "collections": list(collections), "batch": batch},
+        params={
+            "store": store,
+            "collections": list(collections),
+            "batch": batch,
+            "observed": observed,
+        },
         does=f"record every point of {', '.join(collections)} in the ledger",
         undo="leave the collections as they are; the ledger lets go of them",
         verify="digest of each collection equals the ledger's",
@@ -63,6 +76,7 @@ def hand_over_step(
     flow: Step,
     *,
     warm_seconds: int = 0,
+    observed: bool = False,
 ) -> Step:
     """Let the copies that a flow made take the place of their sources.
 
@@ -70,6 +84,7 @@ def hand_over_step(
         store: that has them.
         flow: the step that fills the copies.
         warm_seconds: for how long the sources get what is written to the copies.
+        observed: whether others write to them in the store.
     """
     flows = [
         {"source": one["source"], "copies": sorted(set(one["routes"].values()))}
@@ -88,11 +103,31 @@ def hand_over_step(
             "field": flow.params["field"],
             "unplaced": flow.params["unplaced"],
             "warm_seconds": warm_seconds,
+            "observed": observed,
         },
         does=f"take no live writes to {_named(sources)} any more, once all of theirs are "
         f"copied{warm}",
         undo=f"give {_named(sources)} what was written to the copies, and take live writes again",
         verify="nothing that was written is left behind",
+    )
+
+
+def look_again_step(store: str, hand_over: Step) -> Step:
+    """Copy what others wrote to the sources of a hand-over in the store, until clients moved."""
+    sources = [one["source"] for one in hand_over.params["flows"]]
+    return Step(
+        id="look-again",
+        kind=StepKind.LOOK_AGAIN,
+        phase=Phase.CUT_OVER,
+        params={
+            "store": store,
+            "hand_over": hand_over.id,
+            "flow_step": hand_over.params["flow_step"],
+            "flows": hand_over.params["flows"],
+        },
+        does=f"compare {_named(sources)} once more, and copy what was written there meanwhile",
+        undo="nothing: the old collections have it",
+        verify="each late write is in its copy, unless that was written to since",
     )
 
 

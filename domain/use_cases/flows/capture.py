@@ -10,7 +10,6 @@ from domain.model.flow import Flow
 from domain.model.generation import Generation
 from domain.model.points import FLOAT32, PointBatch, id_of
 from domain.model.recorded import ChangeSetDraft
-from domain.model.schema import VectorKind
 from domain.use_cases.flows import reading
 from domain.use_cases.flows.reading import Place, RangeResult
 from domain.use_cases.tools import Tools
@@ -23,14 +22,13 @@ async def capture(tools: Tools, flow: Flow, place: Place) -> RangeResult:
     generation = await tools.ledger.load(Generation, flow.source)
     if generation is None:
         raise NotFound(f"there is no generation {flow.source}")
-    dense = [n for n, v in generation.schema.vectors.items() if v.kind is not VectorKind.SPARSE]
     store = tools.stores.store(generation.store)
     result, size = RangeResult("capture"), 0
     limit = flow.batch * reading.CHANGE_SETS_A_RANGE
     async for page in store.scan(
         generation.physical, after=place.after, page=flow.batch, limit=limit
     ):
-        content, hashes = await asyncio.to_thread(_body, page, dense)
+        content, hashes = await asyncio.to_thread(body_of, page, generation.schema.dense)
         address = await tools.objects.put(content)
         result.drafts.append(
             ChangeSetDraft.images(
@@ -52,7 +50,12 @@ async def capture(tools: Tools, flow: Flow, place: Place) -> RangeResult:
     return result
 
 
-def _body(page: PointBatch, dense: list[str]) -> tuple[bytes, list[bytes]]:
+def body_of(page: PointBatch, dense: list[str]) -> tuple[bytes, list[bytes]]:
+    """The encoded body of points that a store holds, and the hash of each.
+
+    Raises:
+        InvalidPoint: one of the vectors named in `dense` has NaN or infinity.
+    """
     for name in dense:
         column = page.vectors.get(name, [])
         flat = np.frombuffer(b"".join(v for v in column if v is not None), dtype=FLOAT32)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import aclosing
+from dataclasses import replace
 from uuid import UUID
 
 from domain.model.flow import Flow
@@ -11,9 +11,21 @@ from domain.model.points import id_of
 from domain.model.recorded import Heads
 from domain.ports import Ledger
 from domain.use_cases.flows import reading
-from domain.use_cases.flows.reading import Place, RangeResult
+from domain.use_cases.flows.reading import Place, RangeResult, parts_of
 from domain.use_cases.flows.route import field_values, no_route
-from domain.use_cases.tools import Tools, stream_events
+from domain.use_cases.tools import Tools
+
+EVENTS_AT_ONCE = 64
+
+
+async def follow_late(tools: Tools, flow: Flow, place: Place) -> RangeResult:
+    """The same, but points of the targets that were written to since stay as they are."""
+    captured_at = {UUID(r["generation"]): r["captured_at"] for r in flow.routes.values()}
+    result = await follow(tools, flow, place)
+    result.drafts = [
+        replace(draft, captured_at=captured_at[draft.generation]) for draft in result.drafts
+    ]
+    return result
 
 
 async def follow(tools: Tools, flow: Flow, place: Place) -> RangeResult:
@@ -23,8 +35,7 @@ async def follow(tools: Tools, flow: Flow, place: Place) -> RangeResult:
     version that the range reads up to, and had one by the version that it begins at.
     """
     since = place.request["since"]
-    limit = flow.batch * reading.CHANGE_SETS_A_RANGE
-    through, keys = await changes_since(tools.ledger, flow.source, since, limit)
+    through, keys = await changes_since(tools.ledger, flow.source, since)
     result = RangeResult("follow", read=len(keys), following={"since": through})
     if not keys:
         return result
@@ -36,33 +47,34 @@ async def follow(tools: Tools, flow: Flow, place: Place) -> RangeResult:
         result.leave(reason, id_of(key))
     for target in sorted(there.keys() | was.keys()):
         result.placed[str(target)] = len(there[target])
-        result.drafts.append(
-            now.only(there[target]).draft(
-                target, sorted(there[target] | was[target]), source=place.source(flow.step)
-            )
-        )
+        heads, changed = now.only(there[target]), sorted(there[target] | was[target])
+        result.drafts += [
+            heads.draft(target, part, source=place.source(flow.step))
+            for part in parts_of(changed, flow.batch)
+        ]
     return result
 
 
-async def changes_since(
-    ledger: Ledger, generation: UUID, since: int, limit: int
-) -> tuple[int, list[bytes]]:
+async def changes_since(ledger: Ledger, generation: UUID, since: int) -> tuple[int, list[bytes]]:
     """Which points changed after a version, up to the version that is returned, in key order.
 
-    Args:
-        ledger: that has them.
-        generation: its stream.
-        since: version that the reader knows.
-        limit: of points; the change set that passes it is still taken whole.
+    A change set is taken whole, so there may be some more of them than a range should have.
     """
     keys = set[bytes]()
-    async with aclosing(stream_events(ledger, generation, since)) as events:
-        async for recorded in events:
-            since, event = recorded.version, recorded.event
-            if isinstance(event, Generation.ChangeSetRecorded) and not isinstance(event, REPAIRS):
-                keys.update((await ledger.manifests([event.manifest]))[event.manifest].keys)
-                if len(keys) >= limit:
-                    break
+    while events := await ledger.events(generation, after=since, through=since + EVENTS_AT_ONCE):
+        changes = {
+            recorded.version: recorded.event.manifest
+            for recorded in events
+            if isinstance(recorded.event, Generation.ChangeSetRecorded)
+            and not isinstance(recorded.event, REPAIRS)
+        }
+        manifests = await ledger.manifests([*changes.values()])
+        for recorded in events:
+            since = recorded.version
+            if since in changes:
+                keys.update(manifests[changes[since]].keys)
+                if len(keys) >= reading.CHANGED_POINTS_A_RANGE:
+                    return since, sorted(keys)
     return since, sorted(keys)
 
 

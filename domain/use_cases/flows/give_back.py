@@ -8,9 +8,9 @@ from domain.model.errors import NotFound, Rejected
 from domain.model.flow import Flow
 from domain.model.points import id_of
 from domain.model.recorded import Heads
-from domain.use_cases.flows import reading
 from domain.use_cases.flows.follow import changes_since
-from domain.use_cases.flows.reading import Place, RangeResult
+from domain.use_cases.flows.reading import Place, RangeResult, parts_of
+from domain.use_cases.flows.route import field_values
 from domain.use_cases.tools import Tools
 
 
@@ -19,35 +19,38 @@ class WayBack:
     """Between a copy and the collection that its points came from.
 
     Attributes:
+        forward: the flow that made the copies.
         copy: stream of the generation that was written to.
-        others: the other copies that the same flow made.
         origin: stream of the generation that the flow read.
-        handed_over: its version when the copies began to serve. Since then it takes nothing but
-            what is given back.
+        handed_over: its version when the copies began to serve, or when it came back.
     """
 
+    forward: Flow
     copy: UUID
-    others: Sequence[UUID]
     origin: UUID
     handed_over: int
 
-    async def changes(
-        self, tools: Tools, keys: Sequence[bytes], at: int
-    ) -> tuple[Heads, list[bytes]]:
+    @property
+    def others(self) -> list[UUID]:
+        """The other copies that the same flow made."""
+        made = {UUID(route["generation"]) for route in self.forward.routes.values()}
+        return sorted(made - {self.copy})
+
+    async def changes(self, tools: Tools, keys: Sequence[bytes]) -> tuple[Heads, list[bytes]]:
         """What becomes of points in the origin: their heads in the copy, and which of them count.
 
-        What is gone from the copy is deleted in the origin, unless another copy has it by now, or
-        the origin never gave it away.
+        It goes by what the copy says now: what changed again comes again, and a point that was in
+        the way may be gone. What is gone from the copy is deleted in the origin, unless another
+        copy has it by now, or the origin never gave it away.
 
         Args:
             tools: the ports.
             keys: of points that changed in the copy.
-            at: version of the copy.
 
         Raises:
             Rejected: an id stands for two points, and the origin can have only one of them.
         """
-        heads = await tools.ledger.heads_of(self.copy, keys, at=at)
+        heads = await tools.ledger.heads_of(self.copy, keys)
         here = dict(zip(heads.keys, heads.hashes, strict=True))
         elsewhere = await tools.ledger.heads_among(self.others, keys)
         for generation, key, hash_ in elsewhere:
@@ -63,16 +66,12 @@ class WayBack:
     async def _never_given(self, tools: Tools, keys: Sequence[bytes]) -> set[bytes]:
         """Which of these ids the origin had for points that no copy got."""
         was = await tools.ledger.heads_of(self.origin, keys, at=self.handed_over)
-        hashes = dict(zip(was.keys, was.hashes, strict=True))
-        for copy in (self.copy, *self.others):
-            if not hashes:
-                break
-            status = await tools.applications.status(copy)
-            if status is None:
-                raise NotFound(f"there is no generation {copy}")
-            had = await tools.ledger.hashes_between(copy, sorted(hashes), 1, status.recorded)
-            hashes = {key: hash_ for key, hash_ in hashes.items() if hash_ not in had[key]}
-        return set(hashes)
+        values = await field_values(tools, self.forward, was)
+        return {
+            key
+            for key, value in zip(was.keys, values, strict=True)
+            if value not in self.forward.routes
+        }
 
     async def _collision(self, tools: Tools, key: bytes, other: UUID) -> str:
         statuses = [await tools.applications.status(one) for one in (self.copy, other)]
@@ -86,21 +85,21 @@ class WayBack:
 async def give_back(tools: Tools, flow: Flow, place: Place) -> RangeResult:
     """Make the origin what a copy says of the points that were written to it."""
     way = await way_back(tools, flow)
-    limit = flow.batch * reading.CHANGE_SETS_A_RANGE
-    through, keys = await changes_since(tools.ledger, way.copy, place.request["since"], limit)
+    through, keys = await changes_since(tools.ledger, way.copy, place.request["since"])
     result = RangeResult("return", read=len(keys), following={"since": through})
     if not keys:
         return result
-    heads, kept = await way.changes(tools, keys, through)
+    heads, kept = await way.changes(tools, keys)
     result.placed[str(way.origin)] = len(kept)
-    result.drafts.append(
+    result.drafts += [
         heads.draft(
             way.origin,
-            kept,
+            part,
             source={**place.source(flow.step), "carried": True},
             unless_in=way.others,  # which may give it back meanwhile: then all is read again
         )
-    )
+        for part in parts_of(kept, flow.batch)
+    ]
     return result
 
 
@@ -110,5 +109,4 @@ async def way_back(tools: Tools, flow: Flow) -> WayBack:
     if forward is None:
         raise NotFound(f"there is no flow {flow.reverses}")
     (route,) = flow.routes.values()
-    others = {UUID(one["generation"]) for one in forward.routes.values()} - {flow.source}
-    return WayBack(flow.source, sorted(others), UUID(route["generation"]), route["captured_at"])
+    return WayBack(forward, flow.source, UUID(route["generation"]), route["captured_at"])

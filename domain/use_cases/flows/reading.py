@@ -1,6 +1,7 @@
 """What reading one range of a flow takes, and what it gives."""
 
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -8,7 +9,14 @@ from uuid import UUID
 from domain.model.recorded import ChangeSetDraft
 
 CHANGE_SETS_A_RANGE = 10
+CHANGED_POINTS_A_RANGE = 5000
 EXAMPLES = 20
+
+
+def parts_of(keys: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
+    """The keys in parts of at most a size: one for each change set."""
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,22 @@ from domain.model.errors import Conflict, NotFound
 from domain.model.schema import CollectionSchema
 from domain.ports import GenerationStatus
 from domain.use_cases.concurrently import concurrently
-from domain.use_cases.steps.flow_control import flowed, start_flow, stop_flow
+from domain.use_cases.steps.flow_control import flowed, read_by_others, start_flow, stop_flow
 from domain.use_cases.steps.step_run import StepRun
+from domain.use_cases.take_in import take_in
 from domain.use_cases.tools import live_generation
+from domain.use_cases.verify import is_adopted
 
 
 async def do(run: StepRun) -> dict[str, Any]:
-    """Record a generation for each collection and capture its points."""
+    """Record a generation for each collection and capture its points.
+
+    One that the ledger looks after already is left as it is, or, where others write to it,
+    compared: what they changed is taken in.
+    """
     adopted = {}
     flows = {}
+    known = {}
     for physical in run.step.params["collections"]:
         status = await live_generation(run.tools.applications, run.store_name, physical)
         if status is None:
@@ -26,6 +33,11 @@ async def do(run: StepRun) -> dict[str, Any]:
         # is read.
         await run.applied([status.generation])
         adopted[physical] = status.generation
+        if await run.declared(physical) is None and await is_adopted(run.tools, status):
+            known[physical] = 0
+            if run.step.params["observed"]:
+                known[physical] = await take_in(run.tools, status, run.context)
+            continue
         # A live write that is recorded and not applied yet is newer than what is read.
         applied = (await run.generation(physical)).applied
         flows[physical] = await start_flow(
@@ -35,8 +47,11 @@ async def do(run: StepRun) -> dict[str, Any]:
     await run.applied(adopted.values())
     return {
         "captured": {
-            physical: sum(part.read for part in ranges)
-            for physical, ranges in zip(flows, captured, strict=True)
+            **known,
+            **{
+                physical: sum(part.read for part in ranges)
+                for physical, ranges in zip(flows, captured, strict=True)
+            },
         }
     }
 
@@ -61,7 +76,8 @@ async def undo(run: StepRun) -> dict[str, Any]:
         if status is None:
             continue
         # Another migration that works on it carries points back to it one day.
-        if set(status.holders) - {str(run.migration)}:
+        others = set(status.holders) - {str(run.migration)}
+        if others or await read_by_others(run, status.generation):
             kept.append(physical)
         else:
             await run.release(status.generation, physical)

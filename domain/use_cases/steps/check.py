@@ -30,8 +30,8 @@ async def verified(run: StepRun, collections: list[str]) -> dict[str, Any]:
         raise StepBlocked(
             f"{len(different)} of {len(found)} collections differ from the ledger: "
             + "; ".join(different)
-            + ". If something else writes to them, stop it. Mend what differs and apply again, or "
-            "roll back and plan again."
+            + ". If something else writes to them, stop it, or let the spec say so "
+            "(`from.observed`). Mend what differs and apply again, or roll back and plan again."
         )
     return {
         "points": sum(verification.points for verification in found),

@@ -5,14 +5,15 @@ from typing import Any
 from uuid import UUID
 
 from domain.model.errors import Corrupt
-from domain.model.generation import WITHOUT_VERSION, Generation
+from domain.model.generation import Generation
 from domain.model.migration import Migration
 from domain.model.plan import StepKind
 from domain.ports import GenerationStatus
 from domain.use_cases.steps.check import verified
 from domain.use_cases.steps.flow_control import flowed, start_flow
-from domain.use_cases.steps.step_run import StepBlocked, StepRun
-from domain.use_cases.tools import live_generation, stream_events, update
+from domain.use_cases.steps.hand_over import refuse_uncopied
+from domain.use_cases.steps.step_run import StepRun
+from domain.use_cases.tools import live_generation, update
 
 
 async def do(run: StepRun) -> dict[str, Any]:
@@ -21,7 +22,7 @@ async def do(run: StepRun) -> dict[str, Any]:
     One that holds points which a flow of the migration had no place for is kept.
     """
     handed_over = await _handed_over(run)
-    await _refuse_uncopied(run, handed_over)
+    await refuse_uncopied(run, handed_over["versions"]["sources"])
     kept = {
         physical: sum(found["unplaced"].values())
         for physical, found in handed_over["unplaced"].items()
@@ -54,28 +55,6 @@ async def _handed_over(run: StepRun) -> dict[str, Any]:
         if migration and step.kind is StepKind.HAND_OVER and step.id in migration.results:
             return migration.results[step.id]
     raise Corrupt(f"migration {run.migration} drops what it did not hand over")
-
-
-async def _refuse_uncopied(run: StepRun, handed_over: dict[str, Any]) -> None:
-    """Nothing may have been recorded of a source after the hand-over.
-
-    Raises:
-        StepBlocked: changes were recorded that no flow of this migration copied.
-    """
-    for physical in handed_over["held"]:
-        status = await live_generation(run.tools.applications, run.store_name, physical)
-        if status is None:
-            continue
-        changes = 0
-        async for recorded in stream_events(
-            run.tools.ledger, status.generation, handed_over["versions"]["sources"][physical]
-        ):
-            changes += not isinstance(recorded.event, WITHOUT_VERSION)
-        if changes:
-            raise StepBlocked(
-                f"{changes} changes of {physical!r} were recorded after the hand-over; "
-                "roll back and plan again"
-            )
 
 
 async def undo(run: StepRun) -> dict[str, Any]:

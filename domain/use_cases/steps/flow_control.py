@@ -109,6 +109,43 @@ async def start_return(
     return flow
 
 
+def late_id(run: StepRun, source: UUID) -> UUID:
+    """The stream of the flow that copies what was written to a source after the hand-over."""
+    return Flow.create_id(str(run.migration), f"{run.step.id}/late/{source}")
+
+
+async def start_late(
+    run: StepRun, forward: Flow, *, handed_over: int, copies: Mapping[UUID, int]
+) -> UUID:
+    """Copy what was written to the source of a flow after its end; again goes on with it.
+
+    Args:
+        run: of the step that looks for it.
+        forward: the flow that made the copies.
+        handed_over: version of the source when the copies began to serve.
+        copies: version of each copy then; points that were written to it since stay as they are.
+    """
+    step = f"{run.step.id}/late/{forward.source}"
+    flow = late_id(run, forward.source)
+    if await run.tools.ledger.load(Flow, flow) is None:
+        created = Flow(
+            migration=str(run.migration),
+            step=step,
+            kind="late",
+            source=str(forward.source),
+            through=handed_over,
+            batch=forward.batch,
+            field=forward.field,
+            routes={
+                value: _route(UUID(route["generation"]), copies[UUID(route["generation"])])
+                for value, route in forward.routes.items()
+            },
+        )
+        await save(run.tools.ledger, created, f"migration/{run.migration}/{step}", run.context)
+    await run.tools.ranges.plan(flow, [{"since": handed_over}], source=forward.source)
+    return flow
+
+
 def _route(target: UUID, captured_at: int) -> dict[str, Any]:
     return {"generation": str(target), "captured_at": captured_at}
 
@@ -135,22 +172,55 @@ async def flowed(run: StepRun, flow: UUID) -> list[FlowRange]:
     return ranges
 
 
-async def caught_up(run: StepRun, flow: UUID, attempts: int = ATTEMPTS) -> bool:
-    """Wait until a flow is through with all changes of its source; False if it was ended before.
+async def caught_up(
+    run: StepRun, flow: UUID, *, through: int | None = None, attempts: int = ATTEMPTS
+) -> bool:
+    """Wait until a flow is through with changes of its source; False if it was ended before.
+
+    Args:
+        run: of the step that waits.
+        flow: its stream.
+        through: version of the source; None for all that is recorded in the end.
+        attempts: how often a range may fail.
 
     Raises:
         StepBlocked: a range failed so often.
     """
     await run.tools.ranges.wake(flow)
-    followed = await run.tools.ledger.load(Flow, flow)
-    if followed is None:
-        raise NotFound(f"there is no flow {flow}")
+    source = (await loaded(run, flow)).source
     while (queued := await run.tools.ranges.next(flow)) is not None:
-        if queued[1].get("since", -1) >= await _recorded(run, followed.source):
+        wanted = await _recorded(run, source) if through is None else through
+        if queued[1].get("since", -1) >= wanted:
             return True
         await _refuse_failing(run, flow, attempts)
         await asyncio.sleep(POLL_SECONDS)
     return False
+
+
+async def followed_to(run: StepRun, flow: UUID) -> int:
+    """The version of its source up to which a flow is through, also after its end."""
+    number = await run.tools.ranges.last(flow)
+    while number >= 0:
+        found = await run.tools.ledger.load(FlowRange, FlowRange.create_id(str(flow), number))
+        if found is not None and "since" in (found.following or {}):
+            since: int = (found.following or {})["since"]
+            return since
+        number -= 1
+    return (await loaded(run, flow)).through
+
+
+async def read_by_others(run: StepRun, generation: UUID) -> list[str]:
+    """Other migrations whose flows have still to read points or changes of a generation."""
+    flows = [await loaded(run, flow) for flow in await run.tools.ranges.readers(generation)]
+    return sorted({flow.migration for flow in flows} - {str(run.migration)})
+
+
+async def loaded(run: StepRun, flow: UUID) -> Flow:
+    """A flow that was planned."""
+    found = await run.tools.ledger.load(Flow, flow)
+    if found is None:
+        raise NotFound(f"there is no flow {flow}")
+    return found
 
 
 async def _refuse_failing(run: StepRun, flow: UUID, attempts: int) -> None:
@@ -177,7 +247,7 @@ async def stop_flow(run: StepRun, flow: UUID) -> None:
     a worker that is still busy with it records nothing any more.
     """
     queued = await run.tools.ranges.next(flow)
-    number = 0 if queued is None else queued[0]
+    number = max(0, await run.tools.ranges.last(flow)) if queued is None else queued[0]
     while True:
         stream = FlowRange.create_id(str(flow), number)
         known = await run.tools.ledger.load(FlowRange, stream)

@@ -1,18 +1,31 @@
 """Hand over from collections to the copies that were made of their points, and back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain.model.errors import Corrupt
+from domain.model.errors import Corrupt, LedgerError, Unavailable
 from domain.model.flow import Flow
 from domain.model.migration import Migration
+from domain.model.points import id_of
 from domain.ports import GenerationStatus
+from domain.use_cases.flows.follow import changes_since
 from domain.use_cases.steps.flow import count_unplaced, unplaced_message
-from domain.use_cases.steps.flow_control import caught_up, return_id, start_return, stop_flow
+from domain.use_cases.steps.flow_control import (
+    caught_up,
+    followed_to,
+    loaded,
+    return_id,
+    start_return,
+    stop_flow,
+)
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
+from domain.use_cases.take_in import take_in
 from domain.use_cases.tools import live_generation
+
+PASSES = 5
+"""How often collections are read again that others write to, before the hand-over."""
 
 
 async def do(run: StepRun) -> dict[str, Any]:
@@ -26,27 +39,25 @@ async def do(run: StepRun) -> dict[str, Any]:
     }
     flows = {physical: _forward(run, physical) for physical in sources}
     copies = await run.looked_after(_copies(run))
-    for status in sources.values():
-        await run.hold(status.generation)
-    following = [await caught_up(run, flow) for flow in flows.values()]
-    try:
-        unplaced = await _unplaced(run, flows, [*sources.values()], copies)
-        await run.applied([status.generation for status in copies])
-    except StepBlocked:
-        if all(following):  # one that is ended would miss what is written from here on
-            for status in sources.values():
-                await run.resume(status.generation)
-        raise
+    await _refuse_adopted_anew(run, sources, flows)
+    if run.step.params["observed"]:
+        await _take_in(run, sources.values(), flows.values())
+    for physical, flow in flows.items():
+        await caught_up(run, flow, through=sources[physical].recorded)
+    await run.applied([status.generation for status in copies])
+    unplaced = await _unplaced(run, flows, [*sources.values()], copies)
+    unplaced = await _barrier(run, sources, flows, copies, unplaced)
     for flow in flows.values():
         await stop_flow(run, flow)
     result: dict[str, Any] = {
         "held": sorted(sources),
         "versions": {
-            "sources": {s.physical: s.recorded for s in await _now(run, sources.values())},
+            "sources": {p: await followed_to(run, flow) for p, flow in flows.items()},
             "copies": {s.physical: s.recorded for s in await _now(run, copies)},
         },
         "unplaced": unplaced,
     }
+    await refuse_uncopied(run, result["versions"]["sources"])
     if warm := run.step.params["warm_seconds"]:
         until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=warm)
         await _returns(run, result["versions"], until)
@@ -62,6 +73,82 @@ def _copies(run: StepRun) -> list[str]:
     return sorted({copy for planned in run.step.params["flows"] for copy in planned["copies"]})
 
 
+async def _barrier(
+    run: StepRun,
+    sources: Mapping[str, GenerationStatus],
+    flows: Mapping[str, UUID],
+    copies: Sequence[GenerationStatus],
+    unplaced: dict[str, Any],
+) -> dict[str, Any]:
+    """Hold the sources and wait for the last of their changes; returns points without a place.
+
+    If that fails the sources take writes again, unless a flow is ended: it would miss them.
+    """
+    ended = [await run.tools.ranges.next(flow) is None for flow in flows.values()]
+    try:
+        for status in sources.values():
+            await run.hold(status.generation)
+        for flow in flows.values():
+            await caught_up(run, flow)
+        unplaced = await _unplaced(run, flows, sources.values(), copies, unplaced)
+        await run.applied([status.generation for status in copies])
+    except Unavailable:
+        raise  # it is tried again, and they stay held until then
+    except LedgerError:
+        for status in () if any(ended) else sources.values():
+            await run.resume(status.generation)
+        raise
+    return unplaced
+
+
+async def _refuse_adopted_anew(
+    run: StepRun, sources: Mapping[str, GenerationStatus], flows: Mapping[str, UUID]
+) -> None:
+    for physical, status in sources.items():
+        if (await loaded(run, flows[physical])).source != status.generation:
+            raise StepBlocked(
+                f"the ledger let go of {physical!r} since it was copied, and looks after it anew; "
+                "roll back and plan again"
+            )
+
+
+async def refuse_uncopied(run: StepRun, versions: Mapping[str, int]) -> None:
+    """Nothing may have been recorded of a source that its flow did not copy.
+
+    Args:
+        run: of a step.
+        versions: of the sources when the copies began to serve, by physical name.
+
+    Raises:
+        StepBlocked: something was.
+    """
+    for status in await run.looked_after(versions):
+        _, changed = await changes_since(
+            run.tools.ledger, status.generation, versions[status.physical]
+        )
+        if changed:
+            raise StepBlocked(
+                f"points of {status.physical!r} were changed after the hand-over, such as "
+                f"{id_of(changed[0])}, and are in no copy; roll back and plan again"
+            )
+
+
+async def _take_in(
+    run: StepRun, sources: Iterable[GenerationStatus], flows: Iterable[UUID]
+) -> None:
+    """Take in what others wrote to the sources and copy it, until nothing is new.
+
+    Under writers that never pause something always is; what is left after some passes is found
+    when the sources are looked at again.
+    """
+    for _ in range(PASSES):
+        taken = sum([await take_in(run.tools, status, run.context) for status in sources])
+        for flow in flows:
+            await caught_up(run, flow)
+        if not taken:
+            break
+
+
 async def _now(run: StepRun, before: Iterable[GenerationStatus]) -> list[GenerationStatus]:
     found = [await run.tools.applications.status(status.generation) for status in before]
     return [status for status in found if status is not None]
@@ -72,8 +159,11 @@ async def _unplaced(
     flows: Mapping[str, UUID],
     sources: Iterable[GenerationStatus],
     copies: Iterable[GenerationStatus],
+    known: dict[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Points without a place, by source; they are looked for only if the numbers differ.
+
+    Where such points may stay, those that are known will do.
 
     Raises:
         StepBlocked: there are some, and the spec does not leave them where they are.
@@ -81,6 +171,8 @@ async def _unplaced(
     there = sum(status.points for status in await _now(run, sources))
     if there == sum(status.points for status in await _now(run, copies)):
         return {}
+    if known and run.step.params["unplaced"] == "keep":
+        return known
     counted = await count_unplaced(run, flows)
     found = {physical: one for physical, one in counted.items() if one["unplaced"]}
     if run.step.params["unplaced"] == "fail":
@@ -126,6 +218,8 @@ async def _returns(
 
 async def is_warm(run: StepRun) -> bool:
     """Whether everything that is written to the copies goes back to where it came from."""
+    if not run.step.params["warm_seconds"]:
+        return False
     for planned in run.step.params["flows"]:
         origin = await live_generation(run.tools.applications, run.store_name, planned["source"])
         if origin is None:
@@ -142,7 +236,7 @@ async def is_warm(run: StepRun) -> bool:
 
 
 async def give_back(run: StepRun, migration: Migration) -> None:
-    """Wait until everything that was written to the copies, which are held, is given back.
+    """Wait until everything that was written to the copies, which are held, is back in the store.
 
     Raises:
         StepBlocked: a point cannot go back.
@@ -152,7 +246,9 @@ async def give_back(run: StepRun, migration: Migration) -> None:
     try:
         for flow in flows:
             await caught_up(run, flow, attempts=1)
-    except StepBlocked:
+        sources = await run.looked_after(p["source"] for p in run.step.params["flows"])
+        await run.applied([status.generation for status in sources], skip=True)
+    except LedgerError:
         for flow in flows:
             await _rest(run, flow)
         raise
@@ -177,7 +273,6 @@ async def undo(run: StepRun) -> dict[str, Any]:
         if await run.tools.ledger.load(Flow, flow) is not None:
             await stop_flow(run, flow)
     sources = await run.looked_after(p["source"] for p in run.step.params["flows"])
-    await run.applied([status.generation for status in sources], skip=True)
     for status in sources:
         await run.resume(status.generation)
     return {"resumed": [status.physical for status in sources]}

@@ -89,6 +89,7 @@ def test_the_steps_of_a_plan() -> None:
         "store": "prod",
         "collections": ["shared_code", "shared_docs"],
         "batch": 500,
+        "observed": False,
     }
     assert step(made, "flow").params == {
         "store": "prod",
@@ -117,6 +118,7 @@ def test_the_steps_of_a_plan() -> None:
         "field": "source_id",
         "unplaced": "fail",
         "warm_seconds": 0,
+        "observed": False,
     }
     assert step(made, "check").params["collections"] == [
         "shared_code",
@@ -468,6 +470,22 @@ def test_shared_collections_are_kept_warm_as_long_as_the_spec_says() -> None:
     assert kept.params["warm_seconds"] == 7 * 86400
     assert "keep them up to date for 7 days" in kept.does
     assert "90 seconds" in step(plan(spec(warm_for="90s"), ROWS), "hand-over").does
+
+
+def test_collections_that_others_write_to_are_looked_at_again_once_clients_know_the_names() -> None:
+    made = plan(spec(from__observed=True, after="drop"), ROWS)
+    assert ids(made)[4:] == [
+        "hand-over",
+        "aliases",
+        "resume",
+        "restructure",
+        "look-again",
+        "drop",
+    ]
+    assert step(made, "adopt").params["observed"]
+    assert step(made, "hand-over").params["observed"]
+    assert not {"shared_docs", "shared_code"} & set(step(made, "check").params["collections"])
+    assert step(made, "look-again").params["flows"] == step(made, "hand-over").params["flows"]
 
 
 def test_what_is_dropped_is_not_kept_warm() -> None:

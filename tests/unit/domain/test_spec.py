@@ -37,6 +37,7 @@ def test_a_spec_gets_its_defaults() -> None:
             "store": "prod",
             "collections": {"documents": "shared_docs", "code": "shared_code"},
             "source_field": "source_id",
+            "observed": False,
         },
         "to": {"store": "prod", "naming": "alias", "dimensions": {}},
         "unplaced": "fail",

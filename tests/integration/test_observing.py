@@ -1,0 +1,225 @@
+"""Collections that others write to in their store: taken in before and after the cut-over."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from domain.model.errors import InvalidPoint
+from domain.model.migration import Migration, State
+from domain.model.points import PointBatch, decode_payload, encode_payload, id_of, key_of
+from domain.use_cases.plan_migration import plan_migration
+from domain.use_cases.take_in import take_in
+from domain.use_cases.write_points import Delete, Upsert
+from tests.integration.builders import document_points
+from tests.integration.faults import Wrapped
+from tests.integration.test_following import adopted, live_write, one, payloads, writing_at
+from tests.integration.worlds import MARA, STORE, World
+
+
+async def directly(world: World, *, first: int = 20_000) -> None:
+    """Write as an application that knows nothing of the ledger: add, change, move, delete."""
+    points = await world.points(world.docs)
+    await world.store.upsert(world.docs, document_points([1, 2, 3] * 4, first=first, seed=first))
+    changed = points.take([0, 1])
+    changed.payloads[0] = encode_payload({"source_id": 1, "directly": first})
+    changed.payloads[1] = encode_payload({"source_id": 3, "moved": first})
+    await world.store.upsert(world.docs, changed)
+    await world.store.delete(world.docs, points.keys[5:9])
+
+
+async def assert_split(world: World) -> None:
+    """Every point of the shared collection is in the collection of its source, and nothing else."""
+    expected: dict[str, dict[int | str, Any]] = {"1": {}, "2": {}, "3": {}}
+    for number, payload in (await payloads(world, world.docs)).items():
+        expected[str(payload["source_id"])][number] = payload
+    for source, points in expected.items():
+        assert await payloads(world, world.names[source, "documents"]) == points
+
+
+def observed(world: World, **changes: Any) -> dict[str, Any]:
+    return {"from": {**world.spec()["from"], "observed": True}, **changes}
+
+
+async def test_what_others_wrote_is_taken_in(world: World) -> None:
+    await adopted(world)
+    await directly(world)
+    status = await world.looked_after(world.docs)
+    assert not (await world.verify(world.docs)).equal
+    assert await take_in(world.tools, status, MARA) == 18
+    async with world.applier():
+        await world.applied(status.generation)
+    found = await world.verify(world.docs)
+    assert found.equal, str(found)
+    assert await take_in(world.tools, status, MARA) == 0
+
+
+async def test_a_write_that_is_not_applied_yet_is_newer_than_what_the_store_holds(
+    world: World,
+) -> None:
+    await adopted(world)
+    points = await world.points(world.docs)
+    await live_write(world, world.docs, one(1, 1, "mine"))
+    await live_write(world, world.docs, Delete([points.keys[7]]))
+    status = await world.looked_after(world.docs)
+    await world.store.upsert(world.docs, points.take([0, 7]))
+    await take_in(world.tools, status, MARA)
+    heads = await world.ledger.heads_of(status.generation, [key_of(1), points.keys[7]])
+    assert heads.keys == [key_of(1)]
+    async with world.applier():
+        await world.applied(status.generation)
+    found = await payloads(world, world.docs)
+    assert found[1] == {"source_id": 1, "text": "mine"}
+    assert id_of(points.keys[7]) not in found
+
+
+async def test_adopting_again_takes_in_what_was_deleted(world: World) -> None:
+    await adopted(world)
+    await world.store.delete(world.docs, (await world.points(world.docs)).keys[:3])
+    spec = {
+        "version": 1,
+        "name": "again",
+        "recipe": "adopt-collections",
+        "reason": "somebody deleted points",
+        "store": STORE,
+        "collections": [world.docs],
+    }
+    done = await world.run((await plan_migration(world.tools, spec, MARA)).migration)
+    assert done.state is State.COMPLETED, done.error
+    assert done.results["adopt"]["captured"] == {world.docs: 3}
+    assert (await world.looked_after(world.docs)).points == 297
+
+
+async def test_a_vector_that_cannot_be_is_named(world: World) -> None:
+    await adopted(world)
+    bad = document_points([1, 1], first=30_000).take([1])
+    bad.vectors[""][0] = b"\x00\x00\xc0\x7f" * 8
+
+    async def retrieve(name: str, keys: Any) -> PointBatch:
+        found = await world.store.retrieve(name, keys)
+        return bad if len(found) else found
+
+    await world.store.upsert(world.docs, document_points([1, 1], first=30_000).take([1]))
+    tools = world.with_store(Wrapped(world.store, retrieve=retrieve))
+    with pytest.raises(InvalidPoint, match=f"point {id_of(bad.keys[0])} has NaN"):
+        await take_in(tools, await world.looked_after(world.docs), MARA)
+
+
+@pytest.mark.parametrize("step", ["adopt", "flow", "check"])
+async def test_what_others_write_while_a_collection_is_copied_is_copied_too(
+    world: World, step: str
+) -> None:
+    await world.fill()
+    migration = await world.plan(**observed(world))
+
+    async def write() -> None:
+        await directly(world)
+
+    done = await world.run(migration, writing_at(world, step, write))
+    assert done.state is State.COMPLETED, done.error
+    await assert_split(world)
+
+
+async def test_what_others_write_before_they_know_the_new_names_is_copied_late(
+    world: World,
+) -> None:
+    """Unless somebody wrote to the copy of the point since."""
+    await adopted(world)
+    migration = await world.plan(**observed(world))
+    first = world.names["1", "documents"]
+    points = await world.points(world.docs)
+
+    async def write() -> None:
+        await directly(world)
+        mine = points.take([0])
+        mine.payloads[0] = encode_payload({"source_id": 1, "later": True})
+        await live_write(world, first, Upsert(mine))
+
+    done = await world.run(migration, writing_at(world, "restructure", write))
+    assert done.state is State.COMPLETED, done.error
+    assert done.results["look-again"]["late"] == {world.docs: 18, world.code: 0}
+    copied = await payloads(world, first)
+    assert copied.pop(id_of(points.keys[0])) == {"source_id": 1, "later": True}
+    shared = await payloads(world, world.docs)
+    assert shared.pop(id_of(points.keys[0])) == {"source_id": 1, "directly": 20_000}
+    assert copied == {n: p for n, p in shared.items() if str(p["source_id"]) == "1"}
+
+
+async def test_a_writer_that_never_pauses_loses_nothing(world: World) -> None:
+    await world.fill()
+    migration = await world.plan(**observed(world))
+    await world.start(migration)
+    stop = asyncio.Event()
+
+    async def write() -> int:
+        number = 60_000
+        while not stop.is_set():
+            await world.store.upsert(
+                world.docs, document_points([number % 3 + 1], first=number, seed=number)
+            )
+            number += 1
+        return number
+
+    async def restructured(command: Any) -> Any:
+        """The application knows the new names from here on."""
+        answer = await world.ledger.append(command)
+        if any(vars(event).get("step") == "restructure" for event in command.events):
+            stop.set()
+            await writing
+        return answer
+
+    writing = asyncio.create_task(write())
+    tools = replace(world.tools, ledger=Wrapped(world.ledger, append=restructured))
+    async with world.workers(tools):
+        done = await world.settled(migration.id)
+    assert done.state is State.COMPLETED, done.error
+    assert await writing > 60_010
+    await assert_split(world)
+
+
+async def test_what_others_wrote_to_the_copies_goes_back(world: World) -> None:
+    await world.fill()
+    done = await world.migrate(**observed(world))
+    await assert_rolled_back_with_direct_writes(world, done)
+
+
+async def test_what_others_wrote_to_the_copies_goes_back_to_what_was_dropped(
+    world: World,
+) -> None:
+    await world.fill()
+    done = await world.migrate(**observed(world, after="drop"))
+    assert world.docs not in await world.collections()
+    await assert_rolled_back_with_direct_writes(world, done)
+
+
+async def assert_rolled_back_with_direct_writes(world: World, done: Migration) -> None:
+    model: dict[int | str, Any] = {}
+    for source in ("1", "2", "3"):
+        model |= await payloads(world, world.names[source, "documents"])
+    name = world.names["2", "documents"]
+    points = await world.points(name)
+    changed = points.take([0])
+    changed.payloads[0] = encode_payload({"source_id": 2, "directly": True})
+    new = document_points([2] * 3, first=7000, seed=7)
+    await world.store.upsert(name, changed)
+    await world.store.upsert(name, new)
+    await world.store.delete(name, points.keys[3:5])
+    model[id_of(points.keys[0])] = {"source_id": 2, "directly": True}
+    model |= {id_of(k): decode_payload(p) for k, p in zip(new.keys, new.payloads, strict=True)}
+    for key in points.keys[3:5]:
+        del model[id_of(key)]
+    back = await world.roll_back(done)
+    assert back.state is State.ROLLED_BACK, back.error
+    assert await payloads(world, world.docs) == model
+    assert await world.collections() == {world.docs, world.code}
+
+
+async def test_without_being_asked_nothing_is_taken_in(world: World) -> None:
+    """What somebody changed behind the ledger's back stops the migration and is named."""
+    await adopted(world)
+    await directly(world)
+    done = await world.run(await world.plan())
+    assert done.state is State.ROLLED_BACK
+    assert "differ from the ledger" in str(done.error)
+    assert "from.observed" in str(done.error)
