@@ -1,13 +1,17 @@
 """The queue of ranges: claims, leases, retries and what follows."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
+from adapters.postgres import flow_ranges
 from adapters.postgres.connection import Database
 from adapters.postgres.flow_ranges import PostgresFlowRanges
+from adapters.postgres.ledger import PostgresLedger
 from domain.ports import RangeClaim
+from tests.contract.builders import CONTEXT, create, draft
 
 LONG = 1000.0  # seconds
 OVER = -1.0  # seconds: a lease that ran out already
@@ -133,3 +137,59 @@ async def test_cancelling_empties_one_flow(ranges: PostgresFlowRanges, flow: UUI
     await ranges.finish(claim, following={"after": 1})
     assert await ranges.remaining(flow) == 0
     assert await ranges.remaining(other) == 1
+
+
+async def test_changes_are_claimed_when_there_are_some(
+    ranges: PostgresFlowRanges, ledger: PostgresLedger, flow: UUID
+) -> None:
+    source = await create(ledger)
+    await ranges.plan(flow, [{"since": 1}], source=source)
+    assert await ranges.claim("a", LONG) is None
+    assert await ranges.remaining(flow) == 0
+    assert await ranges.next(flow) == (0, {"since": 1})
+    assert await ranges.readers(source) == [flow]
+    await write(ledger, source)
+    assert await ranges.remaining(flow) == 1
+    claim = await claimed(ranges)
+    assert claim.request == {"since": 1}
+    await ranges.finish(claim, {"since": 2})
+    assert (await ranges.next(flow), await ranges.last(flow)) == ((1, {"since": 2}), 1)
+    assert await ranges.remaining(flow) == 0
+    await ranges.cancel(flow)
+    assert (await ranges.next(flow), await ranges.last(flow)) == (None, 1)
+    assert await ranges.readers(source) == []
+    assert await ranges.last(uuid4()) == -1
+
+
+async def test_changes_are_read_after_a_pause_unless_there_are_many(
+    ranges: PostgresFlowRanges, ledger: PostgresLedger, flow: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow_ranges, "PAUSE_SECONDS", LONG)
+    monkeypatch.setattr(flow_ranges, "BACKLOG", 3)
+    source = await create(ledger)
+    await ranges.plan(flow, [{"after": ""}], source=source)
+    for number in range(5):
+        await write(ledger, source, number)
+    await ranges.finish(await claimed(ranges), {"since": 2})
+    await ranges.finish(await claimed(ranges), {"since": 4})
+    assert await ranges.claim("a", LONG) is None
+    await ranges.wake(flow)
+    assert (await claimed(ranges)).request == {"since": 4}
+
+
+async def test_a_flow_rests_after_its_time_until_it_is_woken(
+    ranges: PostgresFlowRanges, ledger: PostgresLedger, flow: UUID
+) -> None:
+    source = await create(ledger)
+    await write(ledger, source)
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    await ranges.plan(flow, [{"since": 1}], source=source, until=past)
+    assert await ranges.claim("a", LONG) is None
+    await ranges.wake(flow)
+    await ranges.put_back(await claimed(ranges), "the store is away", failed=False)
+    await ranges.rest(flow, past)
+    assert await ranges.claim("a", LONG) is None
+
+
+async def write(ledger: PostgresLedger, generation: UUID, number: int = 0) -> None:
+    await ledger.record(str(uuid4()), CONTEXT, [draft(generation, {number: number})])

@@ -12,9 +12,10 @@ from adapters.postgres.connection import Database
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.objects import PostgresObjects
 from domain.model.bodies import Manifest
-from domain.model.errors import Corrupt, KeyReused, Rejected, VersionConflict
+from domain.model.errors import Corrupt, KeyReused, PointChanged, Rejected, VersionConflict
 from domain.model.generation import Application, Generation
 from domain.model.recorded import Answer, ChangeSetDraft, Cursor
+from domain.use_cases.tools import update
 from tests.contract.builders import BODY, CONTEXT, command, create, draft, key, pending, point_hash
 from tests.contract.dropping import DropsAfterCommit
 
@@ -328,6 +329,31 @@ async def test_heads_come_in_pages_in_key_order(ledger: PostgresLedger) -> None:
     assert some.keys == [key(3), key(9)]
     assert some.hashes == [point_hash(3), point_hash(9)]
     assert len(await ledger.heads(uuid4())) == 0
+
+
+async def test_points_are_looked_for_in_generations_that_are_there(ledger: PostgresLedger) -> None:
+    one, other, gone = [await create(ledger, name) for name in ("one", "other", "gone")]
+    await record(ledger, draft(one, {1: 10, 2: 20}), draft(other, {2: 21, 3: None}))
+    await record(ledger, draft(gone, {1: 11}))
+    await update(ledger, Generation, gone, "drop", CONTEXT, Generation.drop)
+    found = await ledger.heads_among([one, other, gone], [key(1), key(2), key(3)])
+    assert set(found) == {
+        (one, key(1), point_hash(10)),
+        (one, key(2), point_hash(20)),
+        (other, key(2), point_hash(21)),
+    }
+
+
+async def test_a_point_that_another_generation_has_by_now_is_a_conflict(
+    ledger: PostgresLedger,
+) -> None:
+    one, other = [await create(ledger, name) for name in ("one", "other")]
+    await record(ledger, draft(one, {1: 10}), draft(other, {1: 11, 2: 20}))
+    for changed in ({1: None}, {1: 10}):
+        with pytest.raises(PointChanged):
+            await record(ledger, draft(one, changed, unless_in=[other]))
+    await record(ledger, draft(one, {1: 11, 2: 20, 3: 30}, unless_in=[other]))
+    assert await heads(ledger, one) == {1: 11, 2: 20, 3: 30}
 
 
 async def test_a_large_draft(database: Database, ledger: PostgresLedger) -> None:

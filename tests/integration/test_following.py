@@ -555,3 +555,31 @@ async def test_a_flow_that_fails_stops_the_hand_over_and_holds_nothing(world: Wo
     done = await world.run(stopped)
     assert done.state is State.COMPLETED, done.error
     await assert_split(world)
+
+
+async def test_a_point_that_moves_while_a_range_is_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From one source to the next and back, faster than it is copied: it stays nowhere else."""
+    monkeypatch.setattr(reading, "CHANGED_POINTS_A_RANGE", 5000)
+    await adopted(world)
+    migration = await world.plan()
+    source = (await world.looked_after(world.docs)).generation
+    key = key_of(2)
+    moves = iter([3, 1])
+
+    async def write() -> None:
+        await live_write(world, world.docs, SetPayload({key: {"source_id": 1}}))
+        await live_write(world, world.docs, SetPayload({key: {"source_id": 2}}))
+
+    async def heads_of(generation: UUID, keys: Any, **more: Any) -> Any:
+        if generation == source and key in keys and (to := next(moves, None)):
+            await live_write(world, world.docs, SetPayload({key: {"source_id": to}}))
+        return await world.ledger.heads_of(generation, keys, **more)
+
+    tools = writing_at(world, "flow", write)
+    ledger = Wrapped(tools.ledger, heads_of=heads_of)
+    done = await world.run(migration, replace(tools, ledger=ledger))
+    assert done.state is State.COMPLETED, done.error
+    assert next(moves, None) is None
+    await assert_split(world)

@@ -63,7 +63,9 @@ async def test_a_write_that_is_not_applied_yet_is_newer_than_what_the_store_hold
     await live_write(world, world.docs, one(1, 1, "mine"))
     await live_write(world, world.docs, Delete([points.keys[7]]))
     status = await world.looked_after(world.docs)
-    await world.store.upsert(world.docs, points.take([0, 7]))
+    others = points.take([points.keys.index(key_of(1)), 7])
+    others.payloads[:] = [encode_payload({"source_id": 1, "theirs": True})] * 2
+    await world.store.upsert(world.docs, others)
     await take_in(world.tools, status, MARA)
     heads = await world.ledger.heads_of(status.generation, [key_of(1), points.keys[7]])
     assert heads.keys == [key_of(1)]
@@ -118,6 +120,7 @@ async def test_what_others_write_while_a_collection_is_copied_is_copied_too(
 
     done = await world.run(migration, writing_at(world, step, write))
     assert done.state is State.COMPLETED, done.error
+    assert done.results["look-again"]["late"] == {world.docs: 0, world.code: 0}
     await assert_split(world)
 
 

@@ -110,7 +110,7 @@ def unplaced_message(found: dict[str, Any], field: str) -> str:
     return (
         f"{sum(found['unplaced'].values())} points have no place by {field!r}: {listed}. "
         "Give them a source (`points set-payload`) and apply again; or set `unplaced: keep`, "
-        "which leaves them where they are."
+        "which leaves them where they are, and plan again."
     )
 
 

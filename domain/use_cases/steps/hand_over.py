@@ -45,8 +45,10 @@ async def do(run: StepRun) -> dict[str, Any]:
     for physical, flow in flows.items():
         await caught_up(run, flow, through=sources[physical].recorded)
     await run.applied([status.generation for status in copies])
-    unplaced = await _unplaced(run, flows, [*sources.values()], copies)
-    unplaced = await _barrier(run, sources, flows, copies, unplaced)
+    known: dict[str, Any] = {}
+    if run.step.params["unplaced"] == "keep":  # else there are none, or the barrier finds them
+        known = await _unplaced(run, flows, sources.values(), copies, {})
+    unplaced = await _barrier(run, sources, flows, copies, known)
     for flow in flows.values():
         await stop_flow(run, flow)
     result: dict[str, Any] = {
@@ -78,11 +80,12 @@ async def _barrier(
     sources: Mapping[str, GenerationStatus],
     flows: Mapping[str, UUID],
     copies: Sequence[GenerationStatus],
-    unplaced: dict[str, Any],
+    known: dict[str, Any],
 ) -> dict[str, Any]:
     """Hold the sources and wait for the last of their changes; returns points without a place.
 
-    If that fails the sources take writes again, unless a flow is ended: it would miss them.
+    Those that are `known` will do where such points may stay: to count them takes a while. If this
+    fails the sources take writes again, unless a flow is ended: it would miss them.
     """
     ended = [await run.tools.ranges.next(flow) is None for flow in flows.values()]
     try:
@@ -90,7 +93,7 @@ async def _barrier(
             await run.hold(status.generation)
         for flow in flows.values():
             await caught_up(run, flow)
-        unplaced = await _unplaced(run, flows, sources.values(), copies, unplaced)
+        unplaced = await _unplaced(run, flows, sources.values(), copies, known)
         await run.applied([status.generation for status in copies])
     except Unavailable:
         raise  # it is tried again, and they stay held until then
@@ -159,19 +162,16 @@ async def _unplaced(
     flows: Mapping[str, UUID],
     sources: Iterable[GenerationStatus],
     copies: Iterable[GenerationStatus],
-    known: dict[str, Any] | None = None,
+    known: dict[str, Any],
 ) -> dict[str, dict[str, Any]]:
-    """Points without a place, by source; they are looked for only if the numbers differ.
-
-    Where such points may stay, those that are known will do.
+    """Points without a place, by source: those that are known, or they are looked for.
 
     Raises:
         StepBlocked: there are some, and the spec does not leave them where they are.
     """
-    there = sum(status.points for status in await _now(run, sources))
-    if there == sum(status.points for status in await _now(run, copies)):
+    if not await _missing(run, sources, copies):
         return {}
-    if known and run.step.params["unplaced"] == "keep":
+    if known:
         return known
     counted = await count_unplaced(run, flows)
     found = {physical: one for physical, one in counted.items() if one["unplaced"]}
@@ -179,6 +179,14 @@ async def _unplaced(
         for one in found.values():
             raise StepBlocked(unplaced_message(one, run.step.params["field"]))
     return found
+
+
+async def _missing(
+    run: StepRun, sources: Iterable[GenerationStatus], copies: Iterable[GenerationStatus]
+) -> int:
+    """How many points of the sources are in no copy."""
+    there = sum(status.points for status in await _now(run, sources))
+    return there - sum(status.points for status in await _now(run, copies))
 
 
 async def _returns(
@@ -225,12 +233,8 @@ async def is_warm(run: StepRun) -> bool:
         if origin is None:
             return False
         for copy in await run.looked_after(planned["copies"]):
-            if (
-                await run.tools.ledger.load(
-                    Flow, return_id(run.migration, run.step.id, origin, copy)
-                )
-                is None
-            ):
+            flow = return_id(run.migration, run.step.id, origin, copy)
+            if await run.tools.ledger.load(Flow, flow) is None:
                 return False
     return True
 
