@@ -24,6 +24,7 @@ BENCHES = (
     "verify",
     "live",
     "rollback",
+    "versions",
     "rebuild",
     "memory",
     "appliers",

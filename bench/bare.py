@@ -6,13 +6,18 @@ collection, and four writes are in flight, each waited for.
 """
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import grpc.aio
 from qdrant_client import grpc as qdrant
+
+from adapters.qdrant.encoding import Column, fill_points
+from domain.model.points import PointBatch
+from domain.model.schema import VectorKind
 
 PAGE = 500
 IN_FLIGHT = 4
@@ -93,6 +98,28 @@ async def copy(url: str, source: str, targets: Mapping[str, str]) -> int:
             for name in list(filling):
                 await send(name)
     return copied
+
+
+async def upsert(url: str, name: str, given: Sequence[PointBatch], dimension: int) -> float:
+    """Write batches of points to a collection, as they are given; returns the seconds it took."""
+    columns = {"": Column(VectorKind.DENSE, dimension)}
+    slots = asyncio.Semaphore(IN_FLIGHT)
+    began = time.perf_counter()
+    async with channel(url) as node, asyncio.TaskGroup() as group:
+        stub = _PointsStub(node)
+
+        async def write(request: Any) -> None:
+            try:
+                await stub.Upsert(request, timeout=SECONDS)
+            finally:
+                slots.release()
+
+        for points in given:
+            request = qdrant.UpsertPoints(collection_name=name, wait=True)
+            fill_points(request.points, points, columns)
+            await slots.acquire()
+            group.create_task(write(request))
+    return time.perf_counter() - began
 
 
 async def read_back(url: str, names: list[str]) -> int:

@@ -62,7 +62,7 @@ def _history() -> Iterator[Recording]:
 def _migration(number: int) -> Iterator[Recording]:
     names = [f"source_{number}_{n}__g1" for n in range(COLLECTIONS)]
     plan = Plan(
-        steps=(adopt_step("prod", ["shared"], 500), check_step("prod", names)),
+        steps=(adopt_step("prod", ["shared"], 500, observed=False), check_step("prod", names)),
         facts={},
         estimates={"points": {"shared": COLLECTIONS * CHANGES * 500}},
     )

@@ -6,20 +6,15 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
-
-from qdrant_client import grpc as qdrant
 
 from adapters.bootstrap import DEFAULT
-from adapters.qdrant.encoding import Column, fill_points
 from bench import bare
 from bench.migrating import WHO
-from bench.points import batches, schema
+from bench.points import batches, parts, schema
 from bench.report import Report, Row, limit
 from bench.servers import Running, running
 from domain.model.generation import Generation
 from domain.model.points import PointBatch
-from domain.model.schema import VectorKind
 from domain.use_cases.tools import save
 from domain.use_cases.wait_applied import wait_applied
 from domain.use_cases.write_points import LiveCollection, Upsert, open_live
@@ -145,11 +140,7 @@ async def _one_by_one(
 
 
 async def _in_batches(stack: Running, points: int, rounds: int) -> tuple[list[float], list[float]]:
-    given = [
-        whole.take(range(start, min(start + BATCH, len(whole))))
-        for whole in batches(points, DIMENSION, 8)
-        for start in range(0, len(whole), BATCH)
-    ]
+    given = parts(points, DIMENSION, 8, BATCH)
     ours: list[float] = []
     other: list[float] = []
     for number in range(rounds):
@@ -157,7 +148,7 @@ async def _in_batches(stack: Running, points: int, rounds: int) -> tuple[list[fl
             name = f"{'bare' if theirs else 'ours'}_{number}"
             if theirs:
                 await bare.create(stack.qdrant_url, {name: DIMENSION})
-                other.append(await _bare(stack.qdrant_url, name, given))
+                other.append(await bare.upsert(stack.qdrant_url, name, given, DIMENSION))
             else:
                 live = await _collection(stack, name)
                 ours.append(await _ours(stack, live, given))
@@ -172,26 +163,4 @@ async def _ours(stack: Running, live: LiveCollection, given: Sequence[PointBatch
     for number, points in enumerate(given):
         written = await live.write(Upsert(points), f"{key}/{number}", WHO)
     await wait_applied(stack.service.tools, written.generation, written.through, _nobody)
-    return time.perf_counter() - began
-
-
-async def _bare(url: str, name: str, given: Sequence[PointBatch]) -> float:
-    columns = {"": Column(VectorKind.DENSE, DIMENSION)}
-    slots = asyncio.Semaphore(bare.IN_FLIGHT)
-    stub_of: Any = qdrant.PointsStub
-    began = time.perf_counter()
-    async with bare.channel(url) as node, asyncio.TaskGroup() as group:
-        stub = stub_of(node)
-
-        async def write(request: Any) -> None:
-            try:
-                await stub.Upsert(request, timeout=bare.SECONDS)
-            finally:
-                slots.release()
-
-        for points in given:
-            request = qdrant.UpsertPoints(collection_name=name, wait=True)
-            fill_points(request.points, points, columns)
-            await slots.acquire()
-            group.create_task(write(request))
     return time.perf_counter() - began

@@ -55,7 +55,6 @@ async def migrate(stack: Running, name: str, **changes: Any) -> list[Recorded]:
     Raises:
         RuntimeError: the migration did not complete.
     """
-    tools = stack.service.tools
     spec = {
         "version": 1,
         "name": name,
@@ -70,6 +69,16 @@ async def migrate(stack: Running, name: str, **changes: Any) -> list[Recorded]:
         "to": {"store": "default"},
         **changes,
     }
+    return await run_spec(stack, spec)
+
+
+async def run_spec(stack: Running, spec: dict[str, Any]) -> list[Recorded]:
+    """Plan a migration and run it to its end; returns its events.
+
+    Raises:
+        RuntimeError: it did not complete.
+    """
+    tools = stack.service.tools
     planned = await plan_migration(tools, spec, WHO)
     await start_migration(tools, planned.migration, WHO)
     while True:

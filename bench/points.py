@@ -52,6 +52,15 @@ def batches(
         )
 
 
+def parts(count: int, dimension: int, sources: int, size: int) -> list[PointBatch]:
+    """The same points in batches of another size, all of them in memory."""
+    return [
+        whole.take(range(start, min(start + size, len(whole))))
+        for whole in batches(count, dimension, sources)
+        for start in range(0, len(whole), size)
+    ]
+
+
 async def fill(
     store: VectorStore, name: str, count: int, dimension: int, sources: int, *, seed: int = 1
 ) -> None:

@@ -46,7 +46,7 @@ async def secure_way_back(run: StepRun, migration: Migration) -> None:
     try:
         held = await _again(run, made)
         await _refuse_moved_on(run, held.values())
-        if any(at_step.step.params["observed"] for at_step in handing):
+        if any(one.step.params["observed"] and one.step.id in migration.results for one in handing):
             for status in held.values():
                 await take_in(run.tools, status, run.context)
         else:

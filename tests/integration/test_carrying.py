@@ -2,7 +2,7 @@
 
 import asyncio
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -24,13 +24,12 @@ from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.steer_migration import cancel_migration, roll_back_migration
 from domain.use_cases.tools import Tools, update
 from domain.use_cases.versions import tag_version
-from domain.use_cases.write_points import Delete, SetPayload, Upsert, Write, open_live
+from domain.use_cases.write_points import Delete, SetPayload, Upsert
 from tests.integration.builders import DOCS, document_points
 from tests.integration.faults import Crash, Wrapped, after
 from tests.integration.test_versions import planned, rebuild, written
 from tests.integration.worlds import MARA, STORE, World, eventually
-
-Plain = dict[int | str, dict[str, Any]]
+from tests.integration.writers import Plain, adopted, live_write, one, payloads
 
 
 @pytest.fixture(autouse=True)
@@ -38,19 +37,6 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Later writes are carried in many parts."""
     monkeypatch.setattr(tools, "EVENTS_AT_ONCE", 3)
     monkeypatch.setattr(reading, "CHANGED_POINTS_A_RANGE", 4)
-
-
-async def live_write(world: World, name: str, write: Write) -> None:
-    live = await open_live(world.tools, STORE, name)
-    await live.write(write, str(uuid4()), MARA)
-
-
-async def payloads(world: World, name: str) -> Plain:
-    found = await world.points(name)
-    return {
-        id_of(key): decode_payload(payload)
-        for key, payload in zip(found.keys, found.payloads, strict=True)
-    }
 
 
 async def write_later(world: World, name: str) -> PointBatch:
@@ -180,21 +166,20 @@ async def keep_writing(world: World, name: str) -> dict[int, int]:
     """Write until writes are held; what was acknowledged, by id."""
     acknowledged: dict[int, int] = {}
     for number in range(10_000):
-        one = 50_000 + number % 7
-        point = {"id": one, "payload": {"source_id": 1, "n": number}, "vector": [1.0] * 8}
+        written = 50_000 + number % 7
+        point = {"id": written, "payload": {"source_id": 1, "n": number}, "vector": [1.0] * 8}
         try:
             await live_write(world, name, Upsert(points_of(DOCS, [point])))
         except (WritesHeld, NotFound):
             return acknowledged
-        acknowledged[one] = number
+        acknowledged[written] = number
     raise AssertionError("writes were never held")
 
 
 @pytest.mark.parametrize("direction", ["forward", "back"])
 async def test_nothing_acknowledged_is_lost_under_a_writer(world: World, direction: str) -> None:
     await world.fill()
-    adopted = await world.run(await adoption(world))
-    assert adopted.state is State.COMPLETED
+    await adopted(world, filled=True)
     migration = await world.plan()
     await world.start(migration)
     held_in, found_in = world.docs, world.names["1", "documents"]
@@ -210,8 +195,8 @@ async def test_nothing_acknowledged_is_lost_under_a_writer(world: World, directi
     assert done.state is wanted, done.error
     found = await payloads(world, found_in)
     assert writing.result()
-    for one, number in writing.result().items():
-        assert found[one]["n"] == number
+    for point, number in writing.result().items():
+        assert found[point]["n"] == number
 
 
 def refusing(world: World) -> Tools:
@@ -241,11 +226,6 @@ async def test_later_writes_that_the_store_refuses_stop_the_rollback(world: Worl
     back = await world.roll_back(done)
     assert back.state is State.ROLLED_BACK, back.error
     assert await payloads(world, world.docs) == expected(before, points)
-
-
-def one(number: int, text: str) -> Upsert:
-    point = {"id": number, "payload": {"source_id": 1, "text": text}, "vector": [1.0] * 8}
-    return Upsert(points_of(DOCS, [point]))
 
 
 async def applied(world: World, *names: str) -> None:
@@ -289,12 +269,12 @@ async def test_a_point_that_moved_to_another_collection(world: World) -> None:
 async def test_one_id_for_two_points(world: World, after: str) -> None:
     done, _, name = await split(world, after=after)
     other = world.names["2", "documents"]
-    await live_write(world, name, one(70_001, "mine"))
-    await live_write(world, other, one(70_001, "yours"))
+    await live_write(world, name, one(70_001, 1, "mine"))
+    await live_write(world, other, one(70_001, 1, "yours"))
     await applied(world, name, other)
     error = await refused(world, done)
     assert "point 70001 is in" in error
-    await live_write(world, name, one(70_003, "after the refusal"))
+    await live_write(world, name, one(70_003, 1, "after the refusal"))
     assert await world.tools.ranges.remaining() == 0  # nothing is given back without a rollback
     await live_write(world, other, Delete([key_of(70_001)]))
     await applied(world, name, other)
@@ -309,7 +289,7 @@ async def test_an_id_that_the_source_has_for_another_point(world: World) -> None
     await world.store.upsert(world.docs, stray)
     done = await world.migrate(unplaced="keep")
     name = world.names["1", "documents"]
-    await live_write(world, name, one(70_001, "mine"))
+    await live_write(world, name, one(70_001, 1, "mine"))
     await applied(world, name)
     assert "point 70001 is in" in await refused(world, done)
     await live_write(world, name, Delete([key_of(70_001)]))
@@ -323,7 +303,7 @@ async def test_a_collection_that_nothing_was_copied_to(world: World) -> None:
     await world.add_source(9, world.named("Pictures"), ["media"])
     done = await world.migrate(to={"store": STORE, "dimensions": {"media": 8}})
     name = world.named("Pictures_media")
-    await live_write(world, name, one(5, "a picture"))
+    await live_write(world, name, one(5, 1, "a picture"))
     await applied(world, name)
     assert "has 1 points now" in await refused(world, done)
     await live_write(world, name, Delete([key_of(5)]))
@@ -356,7 +336,7 @@ async def test_a_copy_takes_no_writes_before_its_cut_over(world: World) -> None:
     async with world.workers():
         while (await world.migration(migration.id)).state is State.RUNNING:
             try:
-                await live_write(world, copy, one(80_000, "early"))
+                await live_write(world, copy, one(80_000, 1, "early"))
             except (Conflict, NotFound):
                 refusals += 1
             else:
@@ -369,11 +349,11 @@ async def test_a_copy_takes_no_writes_before_its_cut_over(world: World) -> None:
 
 async def test_writes_that_were_carried_back_are_writes_of_applications(world: World) -> None:
     await world.fill()
-    await world.run(await adoption(world))
+    await adopted(world, filled=True)
     await tag_version(world.tools, STORE, world.docs, "adopted", None, MARA)
     done = await world.migrate()
     name = world.names["1", "documents"]
-    await live_write(world, name, one(70_001, "mine"))
+    await live_write(world, name, one(70_001, 1, "mine"))
     await applied(world, name)
     assert (await world.roll_back(done)).state is State.ROLLED_BACK
     spec = {
@@ -389,24 +369,12 @@ async def test_writes_that_were_carried_back_are_writes_of_applications(world: W
         await plan_migration(world.tools, spec, MARA)
 
 
-async def adoption(world: World) -> Migration:
-    spec = {
-        "version": 1,
-        "name": "adoption",
-        "recipe": "adopt-collections",
-        "reason": "so that applications may write through the ledger",
-        "store": STORE,
-        "collections": [world.docs],
-    }
-    return (await plan_migration(world.tools, spec, MARA)).migration
-
-
 async def test_a_rollback_that_was_interrupted_and_is_refused_lets_go(world: World) -> None:
     """The holds of the try before are let go of, too, or nobody could do what it asks for."""
     done, _, name = await split(world)
     other = world.names["2", "documents"]
-    await live_write(world, name, one(70_001, "mine"))
-    await live_write(world, other, one(70_001, "yours"))
+    await live_write(world, name, one(70_001, 1, "mine"))
+    await live_write(world, other, one(70_001, 1, "yours"))
     await applied(world, name, other)
     await roll_back_migration(world.tools, done.id, MARA)
 
@@ -452,7 +420,7 @@ async def test_a_source_whose_drop_was_not_finished_comes_back(world: World) -> 
 
     async with world.workers(world.with_store(Wrapped(world.store, drop=drop))):
         await eventually(lambda: dropped(world, migration))
-        await live_write(world, name, one(70_001, "mine"))
+        await live_write(world, name, one(70_001, 1, "mine"))
         await world.applied((await world.looked_after(f"{name}__g1")).generation)
         await cancel_migration(world.tools, migration.id, MARA)
     async with world.workers():

@@ -14,8 +14,8 @@ from domain.use_cases.take_in import take_in
 from domain.use_cases.write_points import Delete, Upsert
 from tests.integration.builders import document_points
 from tests.integration.faults import Wrapped
-from tests.integration.test_following import adopted, live_write, one, payloads, writing_at
 from tests.integration.worlds import MARA, STORE, World
+from tests.integration.writers import adopted, live_write, one, payloads, writing_at
 
 
 async def directly(world: World, *, first: int = 20_000) -> None:
