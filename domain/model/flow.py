@@ -23,9 +23,8 @@ class Flow(LedgerAggregate):
             migration: id of the migration.
             step: id of the step.
             kind: ``capture`` (store to its own generation), ``route`` (heads to generations),
-                ``follow`` (the same, and then what is written to the source), ``late`` (what was
-                written to it after that) or ``return`` (what is written to a target goes back to
-                where its points came from).
+                ``follow`` (the same, and then what is written to the source) or ``return`` (what is
+                written to a target goes back to where its points came from).
             source: stream of the generation that it reads.
             through: version of the source's stream when the flow was planned.
             batch: points in a change set.

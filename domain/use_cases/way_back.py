@@ -23,7 +23,6 @@ from domain.use_cases.steps.create import refuse_unrecorded
 from domain.use_cases.steps.flow_control import read_by_others
 from domain.use_cases.steps.hand_over import give_back, is_warm
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
-from domain.use_cases.take_in import take_in
 from domain.use_cases.tools import live_generation, stream_events
 from domain.use_cases.versions import digest_at
 
@@ -46,11 +45,7 @@ async def secure_way_back(run: StepRun, migration: Migration) -> None:
     try:
         held = await _again(run, made)
         await _refuse_moved_on(run, held.values())
-        if any(one.step.params["observed"] and one.step.id in migration.results for one in handing):
-            for status in held.values():
-                await take_in(run.tools, status, run.context)
-        else:
-            await _refuse_unrecorded(run, created, handing)
+        await _refuse_unrecorded(run, created, handing)
         await _refuse_copies_without_source(run, migration, held)
         for at_step in handing:
             await _refuse_stuck(at_step, migration)

@@ -1,17 +1,17 @@
 """Collections that others write to in their store: taken in before and after the cut-over."""
 
 import asyncio
-from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
 
 from domain.model.errors import InvalidPoint
-from domain.model.migration import Migration, State
-from domain.model.points import PointBatch, decode_payload, encode_payload, id_of, key_of
+from domain.model.migration import State
+from domain.model.points import PointBatch, encode_payload, id_of, key_of
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.take_in import take_in
-from domain.use_cases.write_points import Delete, Upsert
+from domain.use_cases.write_points import Delete
 from tests.integration.builders import document_points
 from tests.integration.faults import Wrapped
 from tests.integration.worlds import MARA, STORE, World
@@ -124,98 +124,82 @@ async def test_what_others_write_while_a_collection_is_copied_is_copied_too(
     await assert_split(world)
 
 
-async def test_what_others_write_before_they_know_the_new_names_is_copied_late(
-    world: World,
-) -> None:
-    """Unless somebody wrote to the copy of the point since."""
+async def test_what_others_write_after_the_hand_over_is_named(world: World) -> None:
     await adopted(world)
     migration = await world.plan(**observed(world))
-    first = world.names["1", "documents"]
-    points = await world.points(world.docs)
 
     async def write() -> None:
         await directly(world)
-        mine = points.take([0])
-        mine.payloads[0] = encode_payload({"source_id": 1, "later": True})
-        await live_write(world, first, Upsert(mine))
 
     done = await world.run(migration, writing_at(world, "restructure", write))
     assert done.state is State.COMPLETED, done.error
-    assert done.results["look-again"]["late"] == {world.docs: 18, world.code: 0}
-    copied = await payloads(world, first)
-    assert copied.pop(id_of(points.keys[0])) == {"source_id": 1, "later": True}
-    shared = await payloads(world, world.docs)
-    assert shared.pop(id_of(points.keys[0])) == {"source_id": 1, "directly": 20_000}
-    assert copied == {n: p for n, p in shared.items() if str(p["source_id"]) == "1"}
+    found = done.results["look-again"]
+    assert found["late"] == {world.docs: 18, world.code: 0}
+    assert {kind: len(ids) for kind, ids in found["examples"][world.docs].items()} == {
+        "extra": 12,
+        "changed": 2,
+        "missing": 4,
+    }
+    assert (await world.events("verification.drift-found"))[-1].context.correlation_id == str(
+        done.id
+    )
+    assert (await world.roll_back(done)).state is State.ROLLED_BACK
+    assert 20_002 in await payloads(world, world.docs)
 
 
-async def test_a_writer_that_never_pauses_loses_nothing(world: World) -> None:
+async def test_a_writer_that_never_pauses_is_copied_until_the_hand_over(world: World) -> None:
+    """What was written when the sources were held is copied, or named by the last comparison."""
     await world.fill()
     migration = await world.plan(**observed(world))
     await world.start(migration)
     stop = asyncio.Event()
 
-    async def write() -> int:
-        number = 60_000
-        while not stop.is_set():
-            await world.store.upsert(
-                world.docs, document_points([number % 3 + 1], first=number, seed=number)
-            )
-            number += 1
-        return number
-
-    async def restructured(command: Any) -> Any:
-        """The application knows the new names from here on."""
-        answer = await world.ledger.append(command)
-        if any(vars(event).get("step") == "restructure" for event in command.events):
-            stop.set()
-            await writing
-        return answer
+    async def write() -> list[int]:
+        written = []
+        for number in count(60_000, 3):
+            if stop.is_set():
+                return written
+            await world.store.upsert(world.docs, document_points([1, 1], first=number).take([1]))
+            written.append(number + 1)
+        raise AssertionError
 
     writing = asyncio.create_task(write())
-    tools = replace(world.tools, ledger=Wrapped(world.ledger, append=restructured))
-    async with world.workers(tools):
+    async with world.workers():
         done = await world.settled(migration.id)
+        stop.set()
+        written = await writing
     assert done.state is State.COMPLETED, done.error
-    assert await writing > 60_010
-    await assert_split(world)
+    copied = await payloads(world, world.names["1", "documents"])
+    there = [number in copied for number in written]
+    assert there == sorted(there, reverse=True)  # up to some moment all, from then on none
+    assert there[0]
+    assert not there[-1]
 
 
-async def test_what_others_wrote_to_the_copies_goes_back(world: World) -> None:
-    await world.fill()
+async def test_a_rollback_after_direct_writes_to_a_copy_wants_to_be_told(world: World) -> None:
+    await adopted(world)
     done = await world.migrate(**observed(world))
-    await assert_rolled_back_with_direct_writes(world, done)
-
-
-async def test_what_others_wrote_to_the_copies_goes_back_to_what_was_dropped(
-    world: World,
-) -> None:
-    await world.fill()
-    done = await world.migrate(**observed(world, after="drop"))
-    assert world.docs not in await world.collections()
-    await assert_rolled_back_with_direct_writes(world, done)
-
-
-async def assert_rolled_back_with_direct_writes(world: World, done: Migration) -> None:
-    model: dict[int | str, Any] = {}
-    for source in ("1", "2", "3"):
-        model |= await payloads(world, world.names[source, "documents"])
     name = world.names["2", "documents"]
     points = await world.points(name)
-    changed = points.take([0])
-    changed.payloads[0] = encode_payload({"source_id": 2, "directly": True})
-    new = document_points([2] * 3, first=7000, seed=7)
-    await world.store.upsert(name, changed)
-    await world.store.upsert(name, new)
+    await world.store.upsert(name, document_points([2, 2], first=7000).take([1]))
     await world.store.delete(name, points.keys[3:5])
-    model[id_of(points.keys[0])] = {"source_id": 2, "directly": True}
-    model |= {id_of(k): decode_payload(p) for k, p in zip(new.keys, new.payloads, strict=True)}
-    for key in points.keys[3:5]:
-        del model[id_of(key)]
-    back = await world.roll_back(done)
-    assert back.state is State.ROLLED_BACK, back.error
-    assert await payloads(world, world.docs) == model
-    assert await world.collections() == {world.docs, world.code}
+    stopped = await world.roll_back(done)
+    assert stopped.state is State.FAILED
+    assert "Let the ledger know them" in str(stopped.error)
+    spec = {
+        "version": 1,
+        "name": "what the application wrote is right",
+        "recipe": "adopt-collections",
+        "reason": "it does not know the ledger",
+        "store": STORE,
+        "collections": [f"{name}__g1"],
+    }
+    told = await world.run((await plan_migration(world.tools, spec, MARA)).migration)
+    assert told.results["adopt"]["captured"] == {f"{name}__g1": 3}
+    assert (await world.roll_back(stopped)).state is State.ROLLED_BACK
+    found = await payloads(world, world.docs)
+    assert 7001 in found
+    assert not {id_of(key) for key in points.keys[3:5]} & found.keys()
 
 
 async def test_without_being_asked_nothing_is_taken_in(world: World) -> None:

@@ -47,7 +47,7 @@ class From(Section):
     observed: bool = Field(
         default=False,
         description="Applications write to the collections in the store, not through the ledger: "
-        "what they write is read again until the cut-over, and once more after it.",
+        "what they write until the cut-over is copied, and what comes later is named.",
     )
 
 
@@ -159,7 +159,7 @@ class PerDomainCollections(Recipe):
         if changes:
             steps.append(_restructure(spec, changes))
         if observed:
-            steps.append(look_again_step(spec.source.store, hand_over))
+            steps.append(look_again_step(spec.source.store, _shared(spec)))
         if spec.after == "drop":
             shared = _shared(spec)
             pointing = {a: name for a, name in store.aliases.items() if name in shared}

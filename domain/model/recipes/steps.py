@@ -112,22 +112,16 @@ def hand_over_step(
     )
 
 
-def look_again_step(store: str, hand_over: Step) -> Step:
-    """Copy what others wrote to the sources of a hand-over in the store, until clients moved."""
-    sources = [one["source"] for one in hand_over.params["flows"]]
+def look_again_step(store: str, collections: Sequence[str]) -> Step:
+    """Compare collections that others write to in the store, once clients know the new names."""
     return Step(
         id="look-again",
         kind=StepKind.LOOK_AGAIN,
         phase=Phase.CUT_OVER,
-        params={
-            "store": store,
-            "hand_over": hand_over.id,
-            "flow_step": hand_over.params["flow_step"],
-            "flows": hand_over.params["flows"],
-        },
-        does=f"compare {_named(sources)} once more, and copy what was written there meanwhile",
-        undo="nothing: the old collections have it",
-        verify="each late write is in its copy, unless that was written to since",
+        params={"store": store, "collections": list(collections)},
+        does=f"compare {_named(collections)} once more, and name what was written there meanwhile",
+        undo="nothing to undo",
+        verify="each late write is counted, and the first are named",
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from domain.model.flow import Flow
 from domain.use_cases.flows.capture import capture
-from domain.use_cases.flows.follow import follow, follow_late
+from domain.use_cases.flows.follow import follow
 from domain.use_cases.flows.give_back import give_back
 from domain.use_cases.flows.reading import Place, RangeResult
 from domain.use_cases.flows.route import route
@@ -13,7 +13,7 @@ from domain.use_cases.tools import Tools
 Reader = Callable[[Tools, Flow, Place], Awaitable[RangeResult]]
 
 POINTS: dict[str, Reader] = {"capture": capture, "route": route, "follow": route}
-CHANGES: dict[str, Reader] = {"follow": follow, "late": follow_late, "return": give_back}
+CHANGES: dict[str, Reader] = {"follow": follow, "return": give_back}
 
 
 async def read(tools: Tools, flow: Flow, place: Place) -> RangeResult:

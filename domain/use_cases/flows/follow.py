@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import replace
 from uuid import UUID
 
 from domain.model.flow import Flow
@@ -16,16 +15,6 @@ from domain.use_cases.flows.route import field_values, no_route
 from domain.use_cases.tools import Tools
 
 EVENTS_AT_ONCE = 64
-
-
-async def follow_late(tools: Tools, flow: Flow, place: Place) -> RangeResult:
-    """The same, but points of the targets that were written to since stay as they are."""
-    captured_at = {UUID(r["generation"]): r["captured_at"] for r in flow.routes.values()}
-    result = await follow(tools, flow, place)
-    result.drafts = [
-        replace(draft, captured_at=captured_at[draft.generation]) for draft in result.drafts
-    ]
-    return result
 
 
 async def follow(tools: Tools, flow: Flow, place: Place) -> RangeResult:

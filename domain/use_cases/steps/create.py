@@ -105,6 +105,7 @@ async def refuse_unrecorded(run: StepRun) -> None:
         raise StepBlocked(
             "points were written after the migration, and a rollback would lose them: "
             + "; ".join(found)
-            + ". Copy them elsewhere and delete them here, then roll back again. "
+            + ". Let the ledger know them (`collection adopt`), or copy them elsewhere and delete "
+            "them here; then roll back again. "
             "Nothing was undone so far."
         )

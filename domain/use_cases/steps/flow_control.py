@@ -109,43 +109,6 @@ async def start_return(
     return flow
 
 
-def late_id(run: StepRun, source: UUID) -> UUID:
-    """The stream of the flow that copies what was written to a source after the hand-over."""
-    return Flow.create_id(str(run.migration), f"{run.step.id}/late/{source}")
-
-
-async def start_late(
-    run: StepRun, forward: Flow, *, handed_over: int, copies: Mapping[UUID, int]
-) -> UUID:
-    """Copy what was written to the source of a flow after its end; again goes on with it.
-
-    Args:
-        run: of the step that looks for it.
-        forward: the flow that made the copies.
-        handed_over: version of the source when the copies began to serve.
-        copies: version of each copy then; points that were written to it since stay as they are.
-    """
-    step = f"{run.step.id}/late/{forward.source}"
-    flow = late_id(run, forward.source)
-    if await run.tools.ledger.load(Flow, flow) is None:
-        created = Flow(
-            migration=str(run.migration),
-            step=step,
-            kind="late",
-            source=str(forward.source),
-            through=handed_over,
-            batch=forward.batch,
-            field=forward.field,
-            routes={
-                value: _route(UUID(route["generation"]), copies[UUID(route["generation"])])
-                for value, route in forward.routes.items()
-            },
-        )
-        await save(run.tools.ledger, created, f"migration/{run.migration}/{step}", run.context)
-    await run.tools.ranges.plan(flow, [{"since": handed_over}], source=forward.source)
-    return flow
-
-
 def _route(target: UUID, captured_at: int) -> dict[str, Any]:
     return {"generation": str(target), "captured_at": captured_at}
 

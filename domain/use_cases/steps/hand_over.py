@@ -41,7 +41,7 @@ async def do(run: StepRun) -> dict[str, Any]:
     copies = await run.looked_after(_copies(run))
     await _refuse_adopted_anew(run, sources, flows)
     if run.step.params["observed"]:
-        await _take_in(run, sources.values(), flows.values())
+        await _take_in(run, sources.values(), flows)
     for physical, flow in flows.items():
         await caught_up(run, flow, through=sources[physical].recorded)
     await run.applied([status.generation for status in copies])
@@ -137,17 +137,23 @@ async def refuse_uncopied(run: StepRun, versions: Mapping[str, int]) -> None:
 
 
 async def _take_in(
-    run: StepRun, sources: Iterable[GenerationStatus], flows: Iterable[UUID]
+    run: StepRun, sources: Iterable[GenerationStatus], flows: Mapping[str, UUID]
 ) -> None:
     """Take in what others wrote to the sources and copy it, until nothing is new.
 
-    Under writers that never pause something always is; what is left after some passes is found
-    when the sources are looked at again.
+    Under writers that never pause something always is; what is left after some passes is named
+    when the sources are looked at again. A flow that is ended copies nothing any more.
     """
+    following = [
+        status
+        for status in sources
+        if await run.tools.ranges.next(flows[status.physical]) is not None
+    ]
     for _ in range(PASSES):
-        taken = sum([await take_in(run.tools, status, run.context) for status in sources])
-        for flow in flows:
-            await caught_up(run, flow)
+        await run.applied([status.generation for status in following])
+        taken = sum([await take_in(run.tools, status, run.context) for status in following])
+        for status in await _now(run, following):
+            await caught_up(run, flows[status.physical], through=status.recorded)
         if not taken:
             break
 
