@@ -71,13 +71,7 @@ def hold_step(store: str, collections: Sequence[str]) -> Step:
     )
 
 
-def hand_over_step(
-    store: str,
-    flow: Step,
-    *,
-    warm_seconds: int = 0,
-    observed: bool = False,
-) -> Step:
+def hand_over_step(store: str, flow: Step, *, warm_seconds: int, observed: bool) -> Step:
     """Let the copies that a flow made take the place of their sources.
 
     Args:

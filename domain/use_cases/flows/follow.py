@@ -1,7 +1,6 @@
 """Follow: what became of a source since goes to the targets of its points."""
 
 from collections import defaultdict
-from collections.abc import Iterable
 from uuid import UUID
 
 from domain.model.flow import Flow
@@ -73,13 +72,9 @@ async def _places(
     """Which points each target has, and why others have none."""
     places: dict[UUID, set[bytes]] = defaultdict(set)
     unplaced: dict[bytes, str] = {}
-    for key, value in _pairs(heads, await field_values(tools, flow, heads)):
+    for key, value in zip(heads.keys, await field_values(tools, flow, heads), strict=True):
         if value in flow.routes:
             places[UUID(flow.routes[value]["generation"])].add(key)
         else:
             unplaced[key] = no_route(flow, value)
     return places, unplaced
-
-
-def _pairs(heads: Heads, values: Iterable[str | None]) -> Iterable[tuple[bytes, str | None]]:
-    return zip(heads.keys, values, strict=True)

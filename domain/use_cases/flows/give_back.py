@@ -84,7 +84,7 @@ class WayBack:
 
 async def give_back(tools: Tools, flow: Flow, place: Place) -> RangeResult:
     """Make the origin what a copy says of the points that were written to it."""
-    way = await way_back(tools, flow)
+    way = await _way_back(tools, flow)
     through, keys = await changes_since(tools.ledger, way.copy, place.request["since"])
     result = RangeResult("return", read=len(keys), following={"since": through})
     if not keys:
@@ -103,7 +103,7 @@ async def give_back(tools: Tools, flow: Flow, place: Place) -> RangeResult:
     return result
 
 
-async def way_back(tools: Tools, flow: Flow) -> WayBack:
+async def _way_back(tools: Tools, flow: Flow) -> WayBack:
     """The way of a flow that gives back."""
     forward = await tools.ledger.load(Flow, flow.reverses) if flow.reverses else None
     if forward is None:
