@@ -70,6 +70,13 @@ async def ledger_database(postgres_url: str, ledger_template: str) -> AsyncItera
 
 
 @pytest.fixture
+async def other_ledger_database(postgres_url: str, ledger_template: str) -> AsyncIterator[str]:
+    """The URL of another new database with an empty ledger."""
+    async with _new_database(postgres_url, ledger_template) as url:
+        yield url
+
+
+@pytest.fixture
 async def database(ledger_database: str) -> AsyncIterator[Database]:
     """A connected database with an empty ledger."""
     async with open_database(ledger_database) as database:

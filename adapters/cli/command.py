@@ -17,6 +17,7 @@ import orjson
 import typer
 from rich.console import Console
 
+from adapters.archive.errors import Damaged
 from adapters.logs import log_to
 from adapters.settings import KNOWN, Settings, load_settings
 from domain.model.aggregate import Context
@@ -196,7 +197,7 @@ def report(error: LedgerError, *, json: bool) -> int:
     status = _status(error)
     if json:
         document: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
-        if isinstance(error, InvalidSpec):
+        if isinstance(error, InvalidSpec | Damaged):
             document["problems"] = list(error.problems)
         sys.stdout.buffer.write(orjson.dumps(document) + b"\n")
         return status
@@ -213,7 +214,7 @@ def report(error: LedgerError, *, json: bool) -> int:
 
 
 def _listed(error: LedgerError) -> tuple[str, ...]:
-    if isinstance(error, InvalidSpec):
+    if isinstance(error, InvalidSpec | Damaged):
         return error.problems
     return error.drift if isinstance(error, PlanStale) else (str(error),)
 

@@ -9,10 +9,9 @@ from uuid import UUID
 
 import orjson
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from adapters.bootstrap import Service, open_service
+from adapters.cli.bar import events_bar
 from adapters.cli.command import FAILED, Cli
 from adapters.postgres.chain import Altered, walk_chain
 from adapters.postgres.derived import verify_derived
@@ -98,17 +97,7 @@ async def verify(cli: Cli, *, against: Against = "", trusted: From = "") -> int:
 
 async def _walked(service: Service, after: Cursor, noted: list[Cursor]) -> Cursor:
     """Walk the chain to its end, with a bar for whoever waits in front of a terminal."""
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
+    with events_bar() as bar:
         end = (await service.ledger.head()).position
         task = bar.add_task("events", total=max(end - after.position, 0))
         at = after

@@ -3,6 +3,7 @@
 import typer
 
 from adapters.cli import (
+    archive,
     data,
     log,
     migrations,
@@ -31,6 +32,7 @@ live_points = typer.Typer(help="Write points.", no_args_is_help=True)
 dead_letter = typer.Typer(help="Changes that a store refused.", no_args_is_help=True)
 projection = typer.Typer(help="Read models.", no_args_is_help=True)
 ledger_log = typer.Typer(help="The ledger's own events.", no_args_is_help=True)
+archives = typer.Typer(help="The ledger as a folder of files.", no_args_is_help=True)
 database = typer.Typer(help="The ledger's database.", no_args_is_help=True)
 
 for group, name in (
@@ -41,6 +43,7 @@ for group, name in (
     (dead_letter, "dead-letter"),
     (projection, "projection"),
     (ledger_log, "log"),
+    (archives, "archive"),
     (database, "db"),
 ):
     app.add_typer(group, name=name)
@@ -79,6 +82,9 @@ for group, name, function in (
     (projection, "rebuild", views.rebuild_projection),
     (ledger_log, "verify", log.verify),
     (ledger_log, "events", log.events),
+    (archives, "export", archive.export),
+    (archives, "import", archive.import_),
+    (archives, "verify", archive.verify),
     (database, "upgrade", servers.db_upgrade),
 ):
     register(group, name, function)

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Collection
 from pathlib import Path
 
-from adapters.embedded.durable_files import write_durably
+from adapters.durable_files import write_durably
 from adapters.embedded.failures import DataDirInUse
 
 _POLL = 0.02  # seconds

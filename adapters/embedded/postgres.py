@@ -14,7 +14,7 @@ from pathlib import Path
 
 import asyncpg
 
-from adapters.embedded.durable_files import sync_folder, write_durably
+from adapters.durable_files import sync_folder, write_durably
 from adapters.embedded.failures import EmbeddedMissing
 from adapters.embedded.process import ProcessSpec, RunAs
 from adapters.embedded.supervisor import Supervisor

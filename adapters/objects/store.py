@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
@@ -34,7 +34,7 @@ class StoredObjects:
         """
         self.url = url
         parts = urlsplit(url)
-        self._folder = Path(parts.path) if parts.scheme == "file" else None
+        self._folder = Path(unquote(parts.path)) if parts.scheme == "file" else None
         try:
             if self._folder is not None:
                 self._folder.mkdir(parents=True, exist_ok=True)

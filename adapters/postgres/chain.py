@@ -1,6 +1,6 @@
 """The hash chain over events, recomputed; its form is described in docs/reference/event-hash.md."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from struct import pack
@@ -146,13 +146,22 @@ async def _walk(database: Database, at: Cursor, through: int) -> AsyncIterator[C
         async with database.connection() as connection:
             rows = await connection.fetch(_EVENTS, at.position, through, _PAGE)
         for row in rows:
-            at = _next(at, row)
+            at = next_cursor(at, row)
         if len(rows) < _PAGE and at.position < through:
             raise _missing(at.position + 1)
         yield at
 
 
-def _next(at: Cursor, row: Any) -> Cursor:
+def next_cursor(at: Cursor, row: Mapping[str, Any]) -> Cursor:
+    """Where a reader is after an event, whose hash is recomputed.
+
+    Args:
+        at: the event before it.
+        row: the event as it is stored.
+
+    Raises:
+        Altered: it is another one, or not what was recorded.
+    """
     position = at.position + 1
     if row["position"] != position:
         raise _missing(position)

@@ -90,6 +90,11 @@ class Flow(LedgerAggregate):
         )
 
     @property
+    def first_request(self) -> dict[str, Any]:
+        """What its first range has to read: points after a key, or changes since a version."""
+        return {"since": self.through} if self.kind == "return" else {"after": ""}
+
+    @property
     def follows(self) -> bool:
         """Whether changes of its source come after its points."""
         return self.kind == "follow"

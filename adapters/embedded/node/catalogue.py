@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 from qdrant_client import grpc as qdrant
 
-from adapters.embedded.durable_files import write_durably
+from adapters.durable_files import write_durably
 
 FORMAT = 1
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from qdrant_client import grpc as qdrant
 
-from adapters.embedded.durable_files import sync_folder
+from adapters.durable_files import sync_folder
 from adapters.embedded.node import catalogue as catalogues
 from adapters.embedded.node import settings, shard
 from adapters.embedded.node.catalogue import Catalogue, Entry

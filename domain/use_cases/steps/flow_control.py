@@ -33,8 +33,9 @@ async def start_flow(
     """
     step = f"{run.step.id}/{run.direction}/{name}"
     flow = Flow.create_id(str(run.migration), step)
-    if await run.tools.ledger.load(Flow, flow) is None:
-        created = Flow(
+    planned = await run.tools.ledger.load(Flow, flow)
+    if planned is None:
+        planned = Flow(
             migration=str(run.migration),
             step=step,
             kind=kind,
@@ -47,8 +48,8 @@ async def start_flow(
                 for value, target in routes.items()
             },
         )
-        await save(run.tools.ledger, created, run.key("flow", name), run.context)
-    await run.tools.ranges.plan(flow, [{"after": ""}], source=source)
+        await save(run.tools.ledger, planned, run.key("flow", name), run.context)
+    await run.tools.ranges.plan(flow, [planned.first_request], source=source)
     await run.tools.ranges.wake(flow)
     return flow
 
@@ -91,9 +92,10 @@ async def start_return(
         until: when it rests, before a rollback wakes it.
     """
     flow = return_id(run.migration, run.step.id, origin, copy)
-    if await run.tools.ledger.load(Flow, flow) is None:
+    planned = await run.tools.ledger.load(Flow, flow)
+    if planned is None:
         step = _return_step(run.step.id, origin, copy)
-        created = Flow(
+        planned = Flow(
             migration=str(run.migration),
             step=step,
             kind="return",
@@ -103,9 +105,11 @@ async def start_return(
             field="",
             routes={"*": _route(origin.generation, handed_over)},
         )
-        created.give_back(forward.id, until)
-        await save(run.tools.ledger, created, f"migration/{run.migration}/{step}", run.context)
-    await run.tools.ranges.plan(flow, [{"since": since}], source=copy.generation, until=until)
+        planned.give_back(forward.id, until)
+        await save(run.tools.ledger, planned, f"migration/{run.migration}/{step}", run.context)
+    await run.tools.ranges.plan(
+        flow, [planned.first_request], source=planned.source, until=planned.until
+    )
     return flow
 
 

@@ -1,0 +1,653 @@
+"""A ledger is written to a folder, and read back where there is nothing: it is the same ledger."""
+
+import asyncio
+import gzip
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from adapters.archive import export as exporting
+from adapters.archive import folder as folders
+from adapters.archive import load as loading
+from adapters.archive.check import check
+from adapters.archive.errors import Damaged
+from adapters.archive.export import export
+from adapters.archive.folder import ArchiveFolder
+from adapters.archive.load import load
+from adapters.archive.manifest import EVENTS, OBJECTS, Manifest
+from adapters.objects import store as objects_module
+from adapters.objects.store import SizedObjects, StoredObjects
+from adapters.postgres import copying
+from adapters.postgres.applications import PostgresApplications
+from adapters.postgres.chain import Altered, verify_chain
+from adapters.postgres.connection import Database, open_database
+from adapters.postgres.derived import verify_derived
+from adapters.postgres.flow_ranges import PostgresFlowRanges
+from adapters.postgres.leaders import PostgresLeaders
+from adapters.postgres.ledger import PostgresLedger
+from adapters.postgres.objects import PostgresObjects
+from adapters.postgres.views import PostgresViews
+from domain.model.errors import Conflict, Halted, NotFound, Rejected
+from domain.model.migration import State
+from domain.use_cases.flows import reading
+from domain.use_cases.tools import Tools
+from domain.use_cases.write_points import Delete
+from tests.contract.tampering import tampering, write_hashes_anew
+from tests.integration.builders import document_points
+from tests.integration.faults import Crash, Wrapped
+from tests.integration.worlds import MARA, STORE, World, eventually
+from tests.integration.writers import adopted, live_write, one, payloads
+
+# Everything that a ledger says, whatever numbers its rows have.
+TABLES = {
+    "events": "SELECT * FROM events ORDER BY position",
+    "commands": "SELECT * FROM commands ORDER BY key",
+    "streams": "SELECT * FROM streams ORDER BY stream",
+    "tip": "SELECT * FROM tip",
+    "generations": """
+        SELECT stream, collection, store, physical, number, recorded, points, gone, holders,
+            has_past
+        FROM generations ORDER BY stream
+    """,
+    "heads": """
+        SELECT g.stream, h.id, h.hash, b.address, h."row", h.version
+        FROM heads h JOIN generations g USING (gid) LEFT JOIN bodies b ON b.id = h.body
+        ORDER BY g.stream, h.id
+    """,
+    "past heads": """
+        SELECT g.stream, h.id, h.version, h.until, h.hash, b.address, h."row"
+        FROM past_heads h JOIN generations g USING (gid) JOIN bodies b ON b.id = h.body
+        ORDER BY g.stream, h.id, h.version
+    """,
+    "applications": """
+        SELECT generation, applied, halted_at FROM applications ORDER BY generation
+    """,
+    "flows": "SELECT flow, next_number, source, until FROM flows ORDER BY flow",
+    "ranges": "SELECT flow, number, request FROM flow_ranges ORDER BY flow, number",
+    "objects": "SELECT address, content FROM objects ORDER BY address",
+}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages, ranges and objects are small, so that there are several of each."""
+    monkeypatch.setattr(copying, "PAGE", 40)
+    monkeypatch.setattr(folders, "OBJECTS_AT_ONCE", 3)
+    monkeypatch.setattr(exporting, "OBJECTS_AT_ONCE", 3)
+    monkeypatch.setattr(loading, "PAGE", 7)
+    monkeypatch.setattr(reading, "CHANGE_SETS_A_RANGE", 1)
+    monkeypatch.setattr(objects_module, "SMALL_OBJECT", 3500)
+
+
+@pytest.fixture
+async def elsewhere(other_ledger_database: str) -> AsyncIterator[Database]:
+    """A database with an empty ledger, where nothing of a world is."""
+    async with open_database(other_ledger_database) as database:
+        yield database
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> ArchiveFolder:
+    return ArchiveFolder(tmp_path / "archive")
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> StoredObjects:
+    """Where the world keeps large objects."""
+    return StoredObjects((tmp_path / "objects").as_uri())
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> StoredObjects:
+    """A storage without objects."""
+    return StoredObjects((tmp_path / "other objects").as_uri())
+
+
+def silent(*_: Any) -> None:
+    pass
+
+
+async def said(database: Database) -> dict[str, list[tuple[Any, ...]]]:
+    """What a database says of a ledger."""
+    async with database.connection() as connection:
+        return {
+            name: [tuple(row) for row in await connection.fetch(query)]
+            for name, query in TABLES.items()
+        }
+
+
+async def ledger_id(database: Database) -> str:
+    async with database.connection() as connection:
+        return str(await connection.fetchval("SELECT ledger FROM timeline"))
+
+
+@asynccontextmanager
+async def moved(world: World, database: Database, objects: StoredObjects) -> AsyncIterator[World]:
+    """The world with the ledger in another database, whose halt is over."""
+    async with database.connection() as connection:
+        await connection.execute("UPDATE timeline SET halted_since = NULL")
+    async with PostgresLedger(database) as ledger:
+        yield replace(
+            world,
+            tools=Tools(
+                ledger,
+                SizedObjects(PostgresObjects(database), objects),
+                PostgresApplications(database, ledger.wakeups),
+                PostgresFlowRanges(database, retry_delay=0.0),
+                world.tools.stores,
+            ),
+            leaders=PostgresLeaders(database),
+            views=PostgresViews(database),
+        )
+
+
+async def busy(world: World) -> None:
+    """A split whose old side is kept warm, with live writes before and after it."""
+    await adopted(world)
+    done = await world.migrate(warm_for="7d")
+    name = world.names["1", "documents"]
+    await live_write(world, name, one(70_001, 1, "written"))
+    await live_write(world, name, one(70_001, 1, "written again"))
+    await live_write(world, name, Delete((await world.points(name)).keys[:2]))
+
+    async def through() -> bool:
+        return not await world.tools.ranges.remaining()
+
+    async with world.workers():
+        await eventually(through)
+        for status in await world.tools.applications.generations():
+            await world.applied(status.generation)
+    assert done.state is State.COMPLETED
+
+
+async def written(world: World) -> None:
+    """A collection that nobody applies: points are written, written again, and deleted."""
+    generation = await world.generation()
+    for number in range(25):
+        points = document_points(
+            ["1"] * (40 + 60 * (number % 2)), first=1 + number * 10, seed=number
+        )
+        await world.write(generation, points)
+        await world.delete(generation, points.keys[:2])
+
+
+async def test_what_is_imported_is_the_ledger_that_was_exported(
+    world: World,
+    database: Database,
+    elsewhere: Database,
+    archive: ArchiveFolder,
+    stored: StoredObjects,
+    others: StoredObjects,
+) -> None:
+    await busy(world)
+
+    manifest = await export(database, stored, archive, silent)
+    loaded = await load(elsewhere, others, archive)
+
+    head = await world.ledger.head()
+    assert manifest == loaded
+    assert (manifest.head, manifest.lacking) == (head, ())
+    assert manifest.count(EVENTS) == head.position
+    assert len(manifest.of(EVENTS)) > 1
+    assert manifest.large > 1
+    assert manifest.count(OBJECTS) > 1
+    before, after = await said(database), await said(elsewhere)
+    for name in TABLES.keys() - {"objects"}:
+        assert after[name] == before[name], name
+    assert set(after["objects"]) <= set(before["objects"])
+    assert await ledger_id(elsewhere) == await ledger_id(database)
+    assert await verify_chain(elsewhere) == head
+    await verify_derived(elsewhere)
+
+
+async def test_a_later_export_adds_what_came_since(
+    world: World,
+    database: Database,
+    elsewhere: Database,
+    archive: ArchiveFolder,
+    stored: StoredObjects,
+    others: StoredObjects,
+) -> None:
+    await busy(world)
+    first = await export(database, stored, archive, silent)
+    written = {part.path: (archive.path / part.path).stat().st_ino for part in first.parts}
+
+    again = await export(database, stored, archive, silent)
+    name = world.names["2", "documents"]
+    await live_write(world, name, one(70_003, 2, "later"))
+    await live_write(world, name, one(70_003, 2, "later still"))
+    last = await export(database, stored, archive, silent)
+
+    assert again.head == first.head
+    assert last.head == await world.ledger.head()
+    kept = [part for part in first.parts if "none-" not in part.path]
+    assert list(last.parts[: len(kept)]) == kept
+    assert {part.path for part in last.parts} == {
+        f"{file.parent.name}/{file.name}" for file in archive.path.glob("[aeo]*/*")
+    }
+    for part in kept:
+        assert (archive.path / part.path).stat().st_ino == written[part.path]
+    await load(elsewhere, others, archive)
+    before, after = await said(database), await said(elsewhere)
+    for table in TABLES.keys() - {"objects"}:
+        assert after[table] == before[table], table
+
+
+async def test_work_waits_after_an_import(
+    world: World,
+    database: Database,
+    elsewhere: Database,
+    archive: ArchiveFolder,
+    stored: StoredObjects,
+    others: StoredObjects,
+) -> None:
+    await written(world)
+    await export(database, stored, archive, silent)
+    await load(elsewhere, others, archive)
+
+    async with PostgresLedger(elsewhere) as ledger:
+        with pytest.raises(Halted, match=r"imported from an archive of .* recover"):
+            await ledger.working()
+
+
+@pytest.mark.parametrize("step", ["flow", "hand-over", "aliases"])
+async def test_a_migration_goes_on_where_it_was_exported(
+    world: World,
+    database: Database,
+    elsewhere: Database,
+    archive: ArchiveFolder,
+    stored: StoredObjects,
+    others: StoredObjects,
+    step: str,
+) -> None:
+    """The coordinator is gone right before a step is completed, and its database with it."""
+    await adopted(world)
+    migration = await world.plan(warm_for="7d")
+    await world.start(migration)
+
+    async def append(command: Any) -> Any:
+        if any(getattr(e, "step", None) == step and "result" in vars(e) for e in command.events):
+            raise Crash
+        return await world.ledger.append(command)
+
+    tools = replace(world.tools, ledger=Wrapped(world.ledger, append=append))
+    with pytest.raises(BaseExceptionGroup):
+        async with world.workers(tools):
+            await world.settled(migration.id)
+
+    await export(database, stored, archive, silent)
+    await load(elsewhere, others, archive)
+    async with moved(world, elsewhere, others) as there, there.workers():
+        done = await there.settled(migration.id)
+        assert done.state is State.COMPLETED, done.error
+        name = there.names["1", "documents"]
+        await live_write(there, name, one(70_001, 1, "after the move"))
+        await there.applied((await there.looked_after(await _physical(there, name))).generation)
+
+        async def back() -> bool:
+            return 70_001 in await payloads(there, there.docs)
+
+        await eventually(back)
+        for physical in await there.collections():
+            assert (await there.verify(physical)).equal
+
+
+async def _physical(world: World, alias: str) -> str:
+    return (await world.aliases())[alias]
+
+
+async def test_a_rollback_gives_back_what_the_archive_says(
+    world: World,
+    database: Database,
+    elsewhere: Database,
+    archive: ArchiveFolder,
+    stored: StoredObjects,
+    others: StoredObjects,
+) -> None:
+    await world.fill()
+    before = await world.picture()
+    done = await world.migrate()
+    await export(database, stored, archive, silent)
+    await load(elsewhere, others, archive)
+
+    async with moved(world, elsewhere, others) as there:
+        back = await there.roll_back(done)
+
+        assert back.state is State.ROLLED_BACK, back.error
+        assert await there.picture() == before
+
+
+Damage = Callable[[ArchiveFolder, Manifest], str]
+"""Changes an archive; returns what must be named."""
+
+
+def flipped(path: Path, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def a_bit_of(kind: str) -> Damage:
+    def damage(archive: ArchiveFolder, manifest: Manifest) -> str:
+        part = manifest.of(kind)[-1]
+        flipped(archive.path / part.path, part.size * 4)
+        return part.path
+
+    return damage
+
+
+def a_bit_of_a_large_object(archive: ArchiveFolder, _: Manifest) -> str:
+    address = min(archive.large_addresses())
+    flipped(archive.path / "large" / address[:2] / address[2:], 1000)
+    return address
+
+
+def a_bit_of_the_manifest(archive: ArchiveFolder, _: Manifest) -> str:
+    path = archive.path / "manifest.json"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"position": ', b'"position": 1', 1))
+    return "manifest.json"
+
+
+def a_missing_large_object(archive: ArchiveFolder, _: Manifest) -> str:
+    address = max(archive.large_addresses())
+    (archive.path / "large" / address[:2] / address[2:]).unlink()
+    return address
+
+
+def a_missing_file(archive: ArchiveFolder, manifest: Manifest) -> str:
+    part = manifest.of(OBJECTS)[0]
+    (archive.path / part.path).unlink()
+    return part.path
+
+
+def signed_anew(archive: ArchiveFolder, manifest: Manifest, kept: Callable[[Any], bool]) -> None:
+    """Let the manifest say that some parts were never written."""
+    parts = tuple(part for part in manifest.parts if kept(part))
+    (archive.path / "manifest.json").write_bytes(replace(manifest, parts=parts).encode())
+
+
+def small_objects_that_the_manifest_forgets(archive: ArchiveFolder, manifest: Manifest) -> str:
+    signed_anew(archive, manifest, lambda part: part.kind != OBJECTS)
+    return "is missing"
+
+
+def events_that_the_manifest_forgets(archive: ArchiveFolder, manifest: Manifest) -> str:
+    first = manifest.of(EVENTS)[0]
+    signed_anew(archive, manifest, lambda part: part is not first)
+    return "event 1 is missing"
+
+
+def last_events_that_the_manifest_forgets(archive: ArchiveFolder, manifest: Manifest) -> str:
+    last = manifest.of(EVENTS)[-1]
+    signed_anew(archive, manifest, lambda part: part is not last)
+    return f"it says {manifest.head.position}"
+
+
+def an_event_that_was_edited(archive: ArchiveFolder, manifest: Manifest) -> str:
+    """With the hash of its file, and that of the manifest, computed anew."""
+    part = manifest.of(EVENTS)[0]
+    path = archive.path / part.path
+    lines = gzip.decompress(path.read_bytes()).splitlines()
+    document = orjson.loads(lines[0])
+    assert "mara" in document["context"]
+    document["context"] = document["context"].replace("mara", "john")
+    lines[0] = orjson.dumps(document)
+    content = gzip.compress(b"\n".join(lines) + b"\n")
+    path.write_bytes(content)
+    edited = replace(part, size=len(content), digest=sha256(content).hexdigest())
+    parts = tuple(edited if one is part else one for one in manifest.parts)
+    (archive.path / "manifest.json").write_bytes(replace(manifest, parts=parts).encode())
+    return "event 1 is not what was recorded"
+
+
+DAMAGES: list[Damage] = [
+    *map(a_bit_of, ["events", "answers", "objects"]),
+    a_bit_of_a_large_object,
+    a_bit_of_the_manifest,
+    a_missing_large_object,
+    a_missing_file,
+    small_objects_that_the_manifest_forgets,
+    events_that_the_manifest_forgets,
+    last_events_that_the_manifest_forgets,
+    an_event_that_was_edited,
+]
+
+
+async def test_a_damaged_archive_is_named_and_nothing_is_imported(
+    world: World,
+    database: Database,
+    elsewhere: Database,
+    archive: ArchiveFolder,
+    stored: StoredObjects,
+    others: StoredObjects,
+    tmp_path: Path,
+) -> None:
+    await written(world)
+    manifest = await export(database, stored, archive, silent)
+    empty = await said(elsewhere)
+
+    for number, damage in enumerate(DAMAGES):
+        copy = ArchiveFolder(tmp_path / f"copy {number}")
+        shutil.copytree(archive.path, copy.path)
+        assert await check(copy) == manifest
+        named = damage(copy, manifest)
+
+        with pytest.raises(Damaged) as refused:
+            await load(elsewhere, others, copy)
+
+        assert named in str(refused.value), damage
+        assert await said(elsewhere) == empty
+        assert not list(_files(tmp_path / "other objects"))
+    await load(elsewhere, others, archive)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+async def test_all_files_that_differ_are_named(
+    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects
+) -> None:
+    await written(world)
+    manifest = await export(database, stored, archive, silent)
+    for part in manifest.of(EVENTS):
+        flipped(archive.path / part.path, 80)
+
+    with pytest.raises(Damaged) as refused:
+        await check(archive)
+
+    assert len(refused.value.problems) == len(manifest.of(EVENTS)) > 1
+
+
+async def test_a_ledger_that_has_events_is_not_imported_into(
+    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects
+) -> None:
+    await written(world)
+    await export(database, stored, archive, silent)
+    before = await said(database)
+
+    with pytest.raises(Rejected, match="is not empty"):
+        await load(database, stored, archive)
+
+    assert await said(database) == before
+
+
+async def test_two_imports_at_once_are_one(
+    world: World,
+    database: Database,
+    elsewhere: Database,
+    archive: ArchiveFolder,
+    stored: StoredObjects,
+    others: StoredObjects,
+) -> None:
+    await written(world)
+    await export(database, stored, archive, silent)
+
+    ended = await asyncio.gather(
+        load(elsewhere, others, archive), load(elsewhere, others, archive), return_exceptions=True
+    )
+
+    assert sorted(type(one).__name__ for one in ended) == ["Conflict", "Manifest"]
+    assert (await said(elsewhere))["heads"] == (await said(database))["heads"]
+
+
+async def test_where_no_archive_is_nothing_is_imported(
+    elsewhere: Database, archive: ArchiveFolder, others: StoredObjects
+) -> None:
+    with pytest.raises(NotFound, match="there is no archive in"):
+        await load(elsewhere, others, archive)
+
+
+async def test_an_empty_ledger_gives_an_archive_of_nothing(
+    database: Database,
+    elsewhere: Database,
+    archive: ArchiveFolder,
+    stored: StoredObjects,
+    others: StoredObjects,
+) -> None:
+    manifest = await export(database, stored, archive, silent)
+
+    assert manifest.count(EVENTS) == 0
+    with pytest.raises(Rejected, match="has no event"):
+        await load(elsewhere, others, archive)
+
+
+async def test_an_altered_ledger_is_not_exported(
+    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects
+) -> None:
+    await written(world)
+    async with tampering(world.url) as owner:
+        await owner.execute("UPDATE events SET state = state || ' ' WHERE position = 45")
+
+    with pytest.raises(Altered, match="event 45 is not what was recorded"):
+        await export(database, stored, archive, silent)
+
+    assert archive.manifest() is None
+
+
+async def test_a_ledger_that_was_set_back_goes_to_another_folder(
+    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects
+) -> None:
+    await written(world)
+    first = await export(database, stored, archive, silent)
+    async with tampering(world.url) as owner:
+        await owner.execute("UPDATE events SET context = '{}' WHERE position = 45")
+        await write_hashes_anew(owner, 45)
+
+    with pytest.raises(Rejected, match="set back to an older backup"):
+        await export(database, stored, archive, silent)
+
+    assert archive.manifest() == first
+
+
+async def test_an_archive_of_another_ledger_is_left(
+    world: World,
+    database: Database,
+    elsewhere: Database,
+    archive: ArchiveFolder,
+    stored: StoredObjects,
+) -> None:
+    await written(world)
+    first = await export(database, stored, archive, silent)
+
+    with pytest.raises(Rejected, match="is the archive of ledger"):
+        await export(elsewhere, stored, archive, silent)
+
+    assert archive.manifest() == first
+
+
+async def test_a_folder_of_others_is_left(
+    database: Database, archive: ArchiveFolder, stored: StoredObjects
+) -> None:
+    archive.path.mkdir()
+    (archive.path / "thesis.odt").write_text("years of work")
+
+    with pytest.raises(Rejected, match=r"has files of others, such as 'thesis\.odt'"):
+        await export(database, stored, archive, silent)
+
+    assert [file.name for file in archive.path.iterdir() if file.name != ".lock"] == ["thesis.odt"]
+
+
+async def test_one_export_at_a_time(
+    database: Database, archive: ArchiveFolder, stored: StoredObjects
+) -> None:
+    with archive.writing(), pytest.raises(Conflict, match="another export"):
+        await export(database, stored, archive, silent)
+
+
+async def test_an_object_that_is_missing_is_named_and_comes_with_a_later_export(
+    world: World,
+    database: Database,
+    elsewhere: Database,
+    archive: ArchiveFolder,
+    stored: StoredObjects,
+    others: StoredObjects,
+    tmp_path: Path,
+) -> None:
+    await written(world)
+    lost = min(_files(tmp_path / "objects"))
+    address = lost.parent.name + lost.name
+    kept = lost.read_bytes()
+    lost.unlink()
+
+    lacking = await export(database, stored, archive, silent)
+    assert [(one.address, one.manifest) for one in lacking.lacking] == [(address, False)]
+    assert address in lacking.lacking[0].why
+    assert await check(archive) == lacking
+
+    lost.write_bytes(kept)
+    whole = await export(database, stored, archive, silent)
+    assert whole.lacking == ()
+    assert address in set(archive.large_addresses())
+    await load(elsewhere, others, archive)
+    assert (await said(elsewhere))["heads"] == (await said(database))["heads"]
+
+
+async def test_an_altered_small_object_is_named(
+    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects
+) -> None:
+    await written(world)
+    async with tampering(world.url) as owner:
+        address = await owner.fetchval(
+            "UPDATE objects SET content = content || ' ' WHERE address ="
+            " (SELECT o.address FROM objects o JOIN bodies b USING (address) LIMIT 1)"
+            " RETURNING address"
+        )
+
+    manifest = await export(database, stored, archive, silent)
+
+    assert [one.address for one in manifest.lacking] == [address.hex()]
+    assert "not what it was" in manifest.lacking[0].why
+
+
+async def test_dead_letters_are_still_there(
+    world: World,
+    database: Database,
+    elsewhere: Database,
+    archive: ArchiveFolder,
+    stored: StoredObjects,
+    others: StoredObjects,
+) -> None:
+    await adopted(world)
+    status = await world.looked_after(world.docs)
+    applications = world.tools.applications
+    lease = await applications.acquire(status.generation, "tester", 60.0, 0.0)
+    assert lease is not None
+    await live_write(world, world.docs, one(70_001, 1, "refused"))
+    await applications.dead_letter(lease, status.recorded + 1, "Rejected", "no", MARA)
+
+    await export(database, stored, archive, silent)
+    await load(elsewhere, others, archive)
+
+    found = await PostgresApplications(elsewhere, None).status(status.generation)  # type: ignore[arg-type]
+    assert found is not None
+    assert found.halted_at == status.recorded + 1
+    assert found.store == STORE
