@@ -5,6 +5,7 @@ import typer
 from adapters.cli import (
     archive,
     data,
+    drill,
     log,
     migrations,
     points,
@@ -62,6 +63,7 @@ for group, name, function in (
     (app, "restore", migrations.restore),
     (app, "search", data.search),
     (app, "recover", recover.recover),
+    (app, "drill", drill.drill),
     (app, "worker", servers.worker),
     (migration, "list", migrations.list_migrations),
     (migration, "show", migrations.show),

@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import typer
 
-from adapters.bootstrap import open_service
+from adapters.bootstrap import Service, open_service
 from adapters.cli.command import FAILED, Cli, Reason, Yes
 from adapters.cli.tables import rows
-from domain.ports import GenerationStatus
+from domain.ports import EventPublisher, GenerationStatus
 from domain.use_cases.look_around import Situation
 from domain.use_cases.recover import Outcome, Ports, Recovery
 from domain.use_cases.recover import recover as run_recovery
@@ -31,14 +31,7 @@ async def recover(
         open_service(cli.settings, recovering=True) as service,
         service.publisher() as publisher,
     ):
-        ports = Ports(
-            service.tools,
-            service.cursors,
-            service.views,
-            service.leaders,
-            service.timelines,
-            publisher,
-        )
+        ports = ports_of(service, publisher)
         situation = await ports.look_around()
         if not cli.json:
             _show(cli, situation, await _compared(ports, situation), keep_extra=keep_extra)
@@ -54,7 +47,7 @@ async def recover(
 
         recovery = await run_recovery(
             ports,
-            f"recover-{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}",
+            recovering(),
             cli.context(reason),
             tell,
             keep_extra=keep_extra,
@@ -64,6 +57,23 @@ async def recover(
     else:
         _show_end(cli, recovery)
     return 0 if recovery.complete and not situation.taken else FAILED
+
+
+def ports_of(service: Service, publisher: EventPublisher) -> Ports:
+    """What a recovery of this service works with."""
+    return Ports(
+        service.tools,
+        service.cursors,
+        service.views,
+        service.leaders,
+        service.timelines,
+        publisher,
+    )
+
+
+def recovering() -> str:
+    """A name for this process, as the holder of leases."""
+    return f"recover-{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
 
 
 async def _compared(

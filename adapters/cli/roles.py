@@ -118,12 +118,18 @@ async def _run_roles(settings: Settings, roles: Sequence[str], stop: asyncio.Eve
     """Wait for the database, and run roles until they have stopped."""
     while not stop.is_set():
         try:
-            async with open_service(settings) as service, asyncio.TaskGroup() as group:
-                kept = [group.create_task(_keep(service, role, stop)) for role in roles]
-                await told_to(stop, *kept)
+            async with open_service(settings) as service:
+                await work(service, roles, stop)
         except Unavailable as error:
             logger.warning("waiting_for_database", extra={"error": str(error)})
             await _until(stop, WAIT_SECONDS)
+
+
+async def work(service: Service, roles: Sequence[str], stop: asyncio.Event) -> None:
+    """Run roles until told to stop; what is under way is finished."""
+    async with asyncio.TaskGroup() as group:
+        kept = [group.create_task(_keep(service, role, stop)) for role in roles]
+        await told_to(stop, *kept)
 
 
 async def _until(stop: asyncio.Event, seconds: float) -> None:

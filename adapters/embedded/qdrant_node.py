@@ -24,8 +24,13 @@ async def version() -> str:
         raise EmbeddedMissing(_WHEEL) from exc
 
 
-async def start(supervisor: Supervisor, port: int) -> str:
-    """Starts the node on a loopback port.
+async def start(supervisor: Supervisor, port: int, name: str = NAME) -> str:
+    """Starts a node on a loopback port.
+
+    Args:
+        supervisor: keeps it running.
+        port: that it listens on.
+        name: of the process and of its folder; another node beside the first needs its own.
 
     Returns:
         Its URL; the port speaks gRPC.
@@ -39,16 +44,16 @@ async def start(supervisor: Supervisor, port: int) -> str:
     async def ready() -> bool:
         return await answers_http2(port)
 
-    folder = supervisor.data_dir / "qdrant"
+    folder = supervisor.data_dir / name
     folder.mkdir(mode=0o700, exist_ok=True)
     await supervisor.start(
         ProcessSpec(
-            name=NAME,
+            name=name,
             argv=(
                 *(sys.executable, "-m", "adapters.embedded.node", "--data-dir", str(folder)),
                 *("--host", "127.0.0.1", "--port", str(port)),
             ),
-            log_path=supervisor.log_path(NAME),
+            log_path=supervisor.log_path(name),
             ready=ready,
             stop_timeout=8.0,
         )

@@ -1,0 +1,138 @@
+"""The machine is gone, and the how-to brings everything back on another one from an archive."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.pages import ROOT, snippets_of
+from tests.e2e.application import build, client
+from tests.e2e.program import Up, environment, run, running, start
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+HOW_TO = ROOT / "docs" / "how-to" / "recover-from-a-disaster.md"
+KILLS = 3
+PATIENCE_SECONDS = 60
+
+
+def commands(note: str) -> str:
+    """The commands of the how-to that are typed in one place, in order."""
+    found = [s.text for s in snippets_of(HOW_TO) if s.language == "sh" and s.note == note]
+    assert found, note
+    return "\n".join(found)
+
+
+async def typed(note: str, archive: Path, data_dir: Path, folder: Path) -> str:
+    """Type commands of the how-to in a terminal, with another folder for the archive."""
+    settings = environment({"MIGRATION_LEDGER_DATA_DIR": str(data_dir)})
+    shell = await asyncio.create_subprocess_exec(
+        *("/bin/bash", "-eu", "-c", commands(note).replace("/mnt/archive", f"'{archive}'")),
+        cwd=folder,
+        env={**settings, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{settings['PATH']}"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await shell.communicate()
+    assert shell.returncode == 0, out.decode()
+    return out.decode()
+
+
+async def killed_when(process: asyncio.subprocess.Process, begun: Callable[[], bool]) -> None:
+    """SIGKILL a process as soon as something is so, unless it has ended by then."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while process.returncode is None and not begun():
+            await asyncio.sleep(0.002)
+    if process.returncode is None:
+        process.send_signal(signal.SIGKILL)
+    await process.communicate()
+
+
+async def kill_exports(up: Up, archive: Path) -> None:
+    """Exports that are killed as soon as they have begun to write."""
+    for _ in range(KILLS):
+        process = await up.start("archive", "export", str(archive))
+        await killed_when(process, lambda: bool(list(archive.glob("events/*"))))
+        if not (archive / "manifest.json").exists():
+            continue
+        found = await up.run("archive", "verify", str(archive))
+        assert found.status == 0, found.err
+        shutil.rmtree(archive)
+
+
+async def versions(up: Up, name: str) -> list[dict[str, Any]]:
+    listed = await up.run("version", "list", name, "--json")
+    assert listed.status == 0, listed.err
+    return [{**one, "not_rebuildable": None} for one in listed.documents]
+
+
+async def test_the_how_to_brings_back_what_a_machine_had(tmp_path: Path) -> None:
+    archive = tmp_path / "the archive"
+    for machine in ("first", "second"):
+        (tmp_path / machine).mkdir()
+    async with running(tmp_path / "first", settings={}) as up:
+        application = await build("a", up.url("database"), up.url("qdrant"), points=400)
+        shared = application.shared["documents"]
+        adopted = await up.run("collection", "adopt", shared, "--yes", "--reason", "from here on")
+        assert adopted.status == 0, adopted.err
+        lines = up.folder / "new.jsonl"
+        point = {"id": 90_001, "payload": {"source_id": "1"}, "vector": [1.0] + [0.0] * 15}
+        lines.write_text(json.dumps(point))
+        written = await up.run("points", "upsert", shared, str(lines), "--wait", "readable")
+        assert written.status == 0, written.err
+        tagged = await up.run("version", "tag", shared, "before-the-fire")
+        assert tagged.status == 0, tagged.err
+        await kill_exports(up, archive)
+
+        told = await typed("in use", archive, up.data_dir, up.folder)
+
+        assert told.count("\nequal\n") == 1, told
+        assert "RPO: nothing of what is recorded would be lost" in told
+        points, noted = await application.points(shared), await versions(up, shared)
+        head = (await up.run("log", "verify")).out
+        assert points[90_001][0] == {"source_id": "1"}
+        refused = await up.run("archive", "import", str(archive), "--yes")
+        assert (refused.status, "is in use by process" in refused.err) == (2, True), refused.err
+        await application.qdrant.close()
+    shutil.rmtree(tmp_path / "first")
+
+    second = tmp_path / "second"
+    data_dir = second / "data of a test"
+    killed = await start(
+        *("archive", "import", str(archive), "--yes", "--data-dir", str(data_dir)), folder=second
+    )
+    await killed_when(killed, (data_dir / "objects").exists)
+    await typed("new machine", archive, data_dir, second)
+    again = await run(
+        *("archive", "import", str(archive), "--yes", "--data-dir", str(data_dir)), folder=second
+    )
+    assert (again.status, "is not empty" in again.err) == (2, True), again.err
+    async with running(second, settings={}) as up:
+        halted = await up.run("points", "delete", shared, str(second / "nothing.jsonl"))
+        assert halted.status != 0
+        told = await typed("new machine, up", archive, data_dir, second)
+
+        qdrant = client(up.url("qdrant"))
+        found, _ = await qdrant.scroll(shared, limit=10_000, with_payload=True, with_vectors=True)
+        await qdrant.close()
+        assert {one.id: (one.payload, one.vector) for one in found} == points
+        assert await versions(up, shared) == noted
+        again_head = (await up.run("log", "verify")).out
+        assert int(again_head.split()[1].partition(":")[0]) > int(head.split()[1].partition(":")[0])
+        trusted = await up.run("log", "verify", "--against", head.split()[1])
+        assert trusted.status == 0, trusted.out
+        written = await up.run("points", "delete", shared, str(await ids(second, [90_001])))
+        assert written.status == 0, written.err
+
+
+async def ids(folder: Path, numbers: list[int]) -> Path:
+    path = folder / "ids.jsonl"
+    path.write_text("\n".join(map(str, numbers)))
+    return path
