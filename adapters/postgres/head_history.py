@@ -60,14 +60,13 @@ async def _make_heads_anew(connection: Any, generation: UUID, gid: int) -> None:
     await connection.execute(_NO_PAST, gid, timeout=_TIMEOUT)
     version = 0
     while rows := await connection.fetch(_CHANGE_SETS, generation, version, _PAGE):
-        for row in rows:
-            recorded = to_recorded(row)
-            address = vars(recorded.event)["manifest"]
-            content = (await get_objects(connection, [address]))[address]
-            changes = HeadChanges()
-            changes.add(decode_manifest(content), recorded.version)
-            existing = await known_heads(connection, gid, changes.heads)
-            bodies = await number_bodies(connection, changes.bodies())
-            await write_heads(connection, gid, changes, existing, bodies)
+        addresses = [vars(to_recorded(row).event)["manifest"] for row in rows]
+        contents = await get_objects(connection, addresses)
+        changes = HeadChanges()
+        for row, address in zip(rows, addresses, strict=True):
+            changes.add(decode_manifest(contents[address]), row["version"])
+        existing = await known_heads(connection, gid, changes.heads)
+        bodies = await number_bodies(connection, changes.bodies())
+        await write_heads(connection, gid, changes, existing, bodies)
         version = rows[-1]["version"]
     await connection.execute(_HAS_PAST, generation)

@@ -52,6 +52,11 @@ async def world(
     """An empty table of sources and nothing else; what a test leaves in the node is dropped."""
     monkeypatch.setattr(apply_changes, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(work_flows, "IDLE_SECONDS", 0.05)
+    # Workers of these tests die often, and others wait for their leases.
+    monkeypatch.setattr(apply_changes, "LEASE_SECONDS", 1.5)
+    monkeypatch.setattr(apply_changes, "CALL_DEADLINE", 0.5)
+    monkeypatch.setattr(apply_changes, "ACQUIRE_SECONDS", 0.05)
+    monkeypatch.setattr(work_flows, "LEASE_SECONDS", 1.0)
     async with QdrantStore(endpoint(shared_qdrant_url), random=Random(1), deadline=10.0) as store:
         world = World(
             prefix=f"W{uuid4().hex[:8]}",

@@ -400,7 +400,7 @@ async def test_a_ledger_that_does_not_answer_is_waited_for(
     gone = Unavailable("the ledger is away")
     ledger = Wrapped(
         world.ledger,
-        load=before(world.ledger.load, gone, nth=5, times=10),
+        load=before(world.ledger.load, gone, nth=5, times=5),
         read=before(world.ledger.read, gone, nth=3, times=3),
     )
     ranges = Wrapped(
