@@ -11,7 +11,7 @@ class Migrations:
     """One document for each migration, by its id."""
 
     name = "migrations"
-    shape = 1
+    shape = 2
 
     def key(self, recorded: Recorded) -> str | None:
         """Its own events by stream; those of flows and appliers by correlation."""
@@ -62,6 +62,7 @@ def _planned(recorded: Recorded, at: str) -> Document:
         "routed": 0,
         "applied": 0,
         "unplaced": 0,
+        "gaps": {},
         "done": [],
         "undone": [],
         "errors": [],
@@ -81,6 +82,7 @@ def _step_started(document: Document, fields: Document, _at: str) -> None:
 
 def _step_completed(document: Document, fields: Document, _at: str) -> None:
     document["done"].append(fields["step"])
+    document["gaps"] |= fields["result"].get("gap_ms", {})
 
 
 def _failed(document: Document, fields: Document, at: str) -> None:

@@ -399,6 +399,9 @@ async def show(cli: Cli, migration: Id) -> None:
     )
     for side in sides:
         cli.console.print(f"  old side {side.collection}: {side}", markup=False, soft_wrap=True)
+    for name, gap in found.gaps.items():
+        line = f"  gap: nothing answered under {name} for {gap:,} ms"
+        cli.console.print(line, markup=False, soft_wrap=True)
     for recorded in events:
         at = recorded.recorded_at.isoformat(timespec="seconds")
         line = f"  {recorded.position:>6}  {at}  {describe(recorded)}"

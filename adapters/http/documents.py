@@ -84,6 +84,7 @@ class MigrationDocument(BaseModel):
                 "started_at": "2026-01-01T00:00:05Z",
                 "finished_at": None,
                 "updated_at": "2026-01-01T00:00:09Z",
+                "gaps": {},
                 "done": ["adopt", "create"],
                 "undone": [],
                 "statistics": None,
@@ -117,6 +118,11 @@ class MigrationDocument(BaseModel):
     updated_at: datetime
     asked_by: str | None = Field(default=None, description="Who asked last to start or undo it.")
     asked_reason: str | None = Field(default=None, description="Why.")
+    gaps: dict[str, int] = Field(
+        default_factory=dict,
+        description="For how many milliseconds nothing answered under a name, by name: from the "
+        "drop of its collection until its alias was pointed.",
+    )
     done: list[str] = Field(description="Steps that are completed.")
     undone: list[str] = Field(description="Steps that are undone.")
     statistics: dict[str, Any] | None = Field(description="Counts of what a completed one did.")

@@ -220,6 +220,12 @@ class Migration(LedgerAggregate):
         return any(s.kind is StepKind.CHECK and s.id in self.results for s in self.plan.steps)
 
     @property
+    def gaps(self) -> dict[str, int]:
+        """For how many milliseconds nothing answered under a name, by name."""
+        found = [result.get("gap_ms", {}) for result in self.results.values()]
+        return {name: gap for gaps in found for name, gap in gaps.items()}
+
+    @property
     def next_compensation(self) -> Step | None:
         """The step to undo next, last started first, or None when all are undone."""
         return next(

@@ -7,7 +7,7 @@ from domain.model.recipes.recipe import LaterFacts
 from domain.ports import GenerationStatus, Ledger
 from domain.use_cases.diff_versions import VersionDiff, diff_versions
 from domain.use_cases.tools import Tools, recorded_schema, stream_events
-from domain.use_cases.versions import Place, generations_of
+from domain.use_cases.versions import Place, generations_of, serving
 
 
 async def later_changes(tools: Tools, version: Place) -> LaterFacts | None:
@@ -20,7 +20,7 @@ async def later_changes(tools: Tools, version: Place) -> LaterFacts | None:
     live = [one for one in known if not one.gone]
     if not live:
         return None
-    now = live[-1]
+    now = await serving(tools.ledger, live)
     diff = VersionDiff()
     async for _ in diff_versions(tools, version, Place(now, now.recorded, 0), diff):
         pass

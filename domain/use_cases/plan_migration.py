@@ -97,16 +97,18 @@ async def _plan(tools: Tools, recipe: Recipe, spec: Spec) -> Plan:
     store = tools.stores.store(name)
     described = {}
     collections = frozenset(await store.collections())
+    aliases = await store.aliases()
     for collection in recipe.collections(spec, rows):
-        if collection in collections:
-            description = await store.describe(collection)
+        physical = aliases.get(collection, collection)
+        if physical in collections:
+            description = await store.describe(physical)
             if description is not None:
-                described[collection] = description
+                described[physical] = description
     known = await tools.applications.generations(store=name)
     place = await _place(tools, recipe, spec)
     facts = StoreFacts(
         collections=collections,
-        aliases=await store.aliases(),
+        aliases=aliases,
         described=described,
         taken=frozenset(status.physical for status in known),
         version=await _version(tools, place) if place is not None else None,

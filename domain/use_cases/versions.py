@@ -1,6 +1,6 @@
 """Note versions of collections, and find them again."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -155,7 +155,7 @@ async def find_version(tools: Tools, store: str, name: str, at: str | None) -> P
     generations = await generations_of(tools, store, name)
     if at is None:
         live = [status for status in generations if not status.gone]
-        return await _last(tools.ledger, (live or generations)[-1])
+        return await _last(tools.ledger, await serving(tools.ledger, live or generations))
     version = await _labelled(tools.ledger, generations, at)
     if version is not None:
         (status,) = [s for s in generations if s.generation == version.generation]
@@ -166,13 +166,17 @@ async def find_version(tools: Tools, store: str, name: str, at: str | None) -> P
             f"collection {name!r} has no version {at!r}: neither a label, a position nor an "
             f"ISO 8601 time{nearest(at, await _labels(tools.ledger, generations))}"
         )
-    for status in reversed(generations):
+    last = {}
+    for status in generations:
         recorded = await tools.ledger.event_at(status.generation, position)
         if recorded is not None and not isinstance(
             recorded.event, Generation.Dropped | Generation.Released
         ):
-            return await _place(tools.ledger, status, recorded.version)
-    raise NotFound(await _too_early(tools.ledger, name, at, generations))
+            last[status] = recorded.version
+    if not last:
+        raise NotFound(await _too_early(tools.ledger, name, at, generations))
+    found = await serving(tools.ledger, [*last], position)
+    return await _place(tools.ledger, found, last[found])
 
 
 async def labelled_version(tools: Tools, store: str, name: str, label: str) -> Version | None:
@@ -213,6 +217,42 @@ async def generations_of(tools: Tools, store: str, name: str) -> list[Generation
             f"{nearest(name, listed)}"
         )
     return found
+
+
+async def serving(
+    ledger: Ledger, generations: Sequence[GenerationStatus], position: int | None = None
+) -> GenerationStatus:
+    """Which of the generations of a collection serves its name, or did at a position.
+
+    A copy that is being made does not serve yet, and one that is kept warm does not any more. Where
+    no alias tells, it is the one that has the name itself, else the last one.
+
+    Args:
+        ledger: that knows where aliases point.
+        generations: those that are there, oldest first; at least one.
+        position: of the ledger, or None for now.
+    """
+    if len(generations) == 1:
+        return generations[0]
+    named = [status for status in generations if status.physical == status.collection]
+    found, after = [*generations, *named][-1], 0
+    while events := await ledger.read(after, PAGE, topics="generation.alias-"):
+        for recorded in events:
+            after = recorded.position
+            if position is not None and after > position:
+                return found
+            found = next((s for s in generations if _names(recorded, s)), found)
+    return found
+
+
+def _names(recorded: Recorded, status: GenerationStatus) -> bool:
+    """Whether an event points the name of a collection to one of its generations."""
+    event = recorded.event
+    if isinstance(event, Generation.AliasPointed):
+        return recorded.stream == status.generation and event.alias == status.collection
+    if isinstance(event, Generation.AliasRemoved):
+        return event.restore == status.physical and event.alias == status.collection
+    return False
 
 
 async def _position(ledger: Ledger, at: str) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from domain.model.errors import InvalidSpec
 from domain.model.recipes.adopt_collections import AdoptCollections
+from domain.model.recipes.new_generation import NewGeneration
 from domain.model.recipes.per_domain_collections import PerDomainCollections
 from domain.model.recipes.rebuild_version import RebuildVersion
 from domain.model.recipes.recipe import Recipe
@@ -18,6 +19,7 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         AdoptCollections(),
+        NewGeneration(),
         PerDomainCollections(),
         RebuildVersion(),
         RestoreVersion(),

@@ -12,19 +12,17 @@ from typing import Any, Literal
 import orjson
 from pydantic import Field, PositiveInt
 
-from domain.model.durations import duration
 from domain.model.errors import InvalidSpec, Rejected
 from domain.model.names import default_name, next_generation, problem_with
 from domain.model.plan import Phase, Plan, Step, StepKind
+from domain.model.recipes.copied import CopiedFrom, CopySpec, warm_problems, warm_seconds
 from domain.model.recipes.recipe import Recipe, SourceRow, StoreFacts
 from domain.model.recipes.steps import (
-    adopt_step,
     aliases_step,
-    check_step,
+    copying,
     create_step,
     drop_step,
     flow_step,
-    hand_over_step,
     look_again_step,
     resume_step,
 )
@@ -32,22 +30,16 @@ from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSp
 from domain.model.spec import Section, Spec
 
 
-class From(Section):
+class From(CopiedFrom):
     """Where sources and points are now."""
 
     connection: str = Field(description="Database connection of the application.")
     table: str = Field(default="sources", description="Table of sources, optionally schema.table.")
-    store: str = Field(description="Vector store connection.")
     collections: dict[str, str] = Field(
         min_length=1, description="Collection type to the shared collection that holds it."
     )
     source_field: str = Field(
         default="source_id", description="Payload field that names a point's source."
-    )
-    observed: bool = Field(
-        default=False,
-        description="Applications write to the collections in the store, not through the ledger: "
-        "what they write until the cut-over is copied, and what comes later is named.",
     )
 
 
@@ -65,7 +57,7 @@ class To(Section):
     )
 
 
-class PerDomainSpec(Spec):
+class PerDomainSpec(CopySpec):
     """Spec of `per-domain-collections`."""
 
     source: From = Field(alias="from")
@@ -76,11 +68,6 @@ class PerDomainSpec(Spec):
     )
     after: Literal["keep", "drop"] = Field(
         default="keep", description="What becomes of the shared collections once all is verified."
-    )
-    warm_for: str = Field(
-        default="0s",
-        description="How long the shared collections get what is written to the new ones, such as "
-        "12h or 7d, so that a rollback is at once.",
     )
     skip_invalid: bool = Field(
         default=False, description="Migrate the valid sources when some are malformed."
@@ -122,7 +109,7 @@ class PerDomainCollections(Recipe):
         """Adopt, create, copy, check, cut over, fill the gaps, and drop where asked."""
         spec = _own(spec)
         targets, problems = _targets(spec, rows)
-        problems += _warm_problems(spec)
+        problems += warm_problems(spec, "after is drop" if spec.after == "drop" else None)
         problems += _shared_problems(spec, store)
         problems += _collisions(targets)
         problems += _indistinct(spec, targets)
@@ -139,17 +126,14 @@ class PerDomainCollections(Recipe):
             raise InvalidSpec(tuple(problems))
         invalid = [row.id for row in rows if row.names is None]
         observed = spec.source.observed
-        flow = _flow(spec, store, targets, physical)
-        hand_over = hand_over_step(
-            spec.source.store, flow, warm_seconds=_warm_seconds(spec), observed=observed
-        )
-        steps = [
-            adopt_step(spec.source.store, _shared(spec), spec.batch.size, observed=observed),
+        steps = copying(
+            spec.source.store,
+            _shared(spec),
             _create(spec, store, targets, physical, schemas),
-            flow,
-            check_step(spec.to.store, [*([] if observed else _shared(spec)), *physical.values()]),
-            hand_over,
-        ]
+            _flow(spec, store, targets, physical),
+            warm_seconds=warm_seconds(spec),
+            observed=observed,
+        )
         if spec.to.naming == "alias" and targets:
             names = {target.name: physical[target.name] for target in targets}
             steps.append(aliases_step(spec.to.store, names, store.aliases))
@@ -183,20 +167,6 @@ def _own(spec: Spec) -> PerDomainSpec:
     if not isinstance(spec, PerDomainSpec):
         raise Rejected("this spec belongs to another recipe")
     return spec
-
-
-def _warm_seconds(spec: PerDomainSpec) -> int:
-    return int(duration(spec.warm_for).total_seconds())
-
-
-def _warm_problems(spec: PerDomainSpec) -> list[str]:
-    try:
-        seconds = _warm_seconds(spec)
-    except Rejected as error:
-        return [f"warm_for is {error}"]
-    if seconds and spec.after == "drop":
-        return ["after is drop, and warm_for keeps what that drops; leave one of them out"]
-    return []
 
 
 def _shared(spec: PerDomainSpec) -> list[str]:

@@ -97,7 +97,7 @@ class StoreFacts:
     Attributes:
         collections: physical names.
         aliases: alias to physical name.
-        described: those collections that the recipe asked for and that exist.
+        described: those collections that the recipe asked for and that exist, by physical name.
         taken: physical names that the ledger has used before, which are not used again.
         version: that the recipe asked for.
         later: what became of the collection since, if the recipe asked for it and something serves
@@ -134,7 +134,7 @@ class Recipe(Protocol):
         """The store that it needs inspected."""
 
     def collections(self, spec: Spec, rows: list[SourceRow]) -> list[str]:
-        """The collections that it needs described, if they exist."""
+        """The collections that it needs described, if they exist; also by an alias."""
 
     def plan(self, spec: Spec, rows: list[SourceRow], store: StoreFacts) -> Plan:
         """The steps.

@@ -106,6 +106,36 @@ def hand_over_step(store: str, flow: Step, *, warm_seconds: int, observed: bool)
     )
 
 
+def copying(
+    store: str,
+    sources: Sequence[str],
+    create: Step,
+    flow: Step,
+    *,
+    warm_seconds: int,
+    observed: bool,
+) -> list[Step]:
+    """Adopt collections, copy them, compare, and let the copies take their place.
+
+    Args:
+        store: that has them.
+        sources: the collections.
+        create: the step that makes the copies.
+        flow: the step that fills them.
+        warm_seconds: for how long the sources get what is written to the copies.
+        observed: whether others write to the sources in the store, which would differ while that
+            is so.
+    """
+    copies = [made["physical"] for made in create.params["collections"]]
+    return [
+        adopt_step(store, sources, flow.params["batch"], observed=observed),
+        create,
+        flow,
+        check_step(store, [*([] if observed else sources), *copies]),
+        hand_over_step(store, flow, warm_seconds=warm_seconds, observed=observed),
+    ]
+
+
 def look_again_step(store: str, collections: Sequence[str]) -> Step:
     """Compare collections that others write to in the store, once clients know the new names."""
     return Step(
@@ -231,19 +261,32 @@ def check_step(
     )
 
 
-def aliases_step(store: str, names: Mapping[str, str], aliases: Mapping[str, str]) -> Step:
-    """Let names serve collections; `aliases` are those that the store has."""
+def aliases_step(
+    store: str, names: Mapping[str, str], aliases: Mapping[str, str], step: str = "aliases"
+) -> Step:
+    """Let names serve collections.
+
+    Args:
+        store: that has them.
+        names: name to physical collection.
+        aliases: those that the store has.
+        step: id of the step.
+    """
+    previous = {name: aliases[name] for name in names if name in aliases}
+    pointed = f"{len(names)} names to their collections"
+    if len(names) <= NAMED:
+        pointed = ", ".join(f"{name} to {physical}" for name, physical in names.items())
     return Step(
-        id="aliases",
+        id=step,
         kind=StepKind.POINT_ALIASES,
         phase=Phase.CUT_OVER,
         params={
             "store": store,
             "aliases": dict(names),
-            "previous": {name: aliases[name] for name in names if name in aliases},
+            "previous": previous,
         },
-        does=f"point {len(names)} names to their collections",
-        undo="remove the names",
+        does=f"point {pointed}",
+        undo="point the names back" if previous else "remove the names",
         verify="the store answers under each name",
     )
 
@@ -263,13 +306,17 @@ def _named(collections: Sequence[str]) -> str:
 
 
 def drop_step(
-    store: str, collections: Sequence[str], batch: int, aliases: Mapping[str, str]
+    store: str,
+    collections: Sequence[str],
+    batch: int,
+    aliases: Mapping[str, str],
+    phase: Phase = Phase.CLEAN_UP,
 ) -> Step:
     """Drop collections that the ledger holds; `aliases` are those that point to them."""
     return Step(
         id="drop",
         kind=StepKind.DROP,
-        phase=Phase.CLEAN_UP,
+        phase=phase,
         params={
             "store": store,
             "collections": list(collections),

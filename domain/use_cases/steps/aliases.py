@@ -5,12 +5,16 @@ from typing import Any
 
 from domain.model.errors import Conflict
 from domain.model.generation import Generation
+from domain.use_cases.steps.gap import gap_ms
 from domain.use_cases.steps.step_run import StepRun
 from domain.use_cases.tools import live_generation, update
 
 
 async def do(run: StepRun) -> dict[str, Any]:
     """Point every alias to its collection.
+
+    Where the migration dropped a collection for an alias of the same name, the result says how long
+    nothing answered under it.
 
     Raises:
         Conflict: somebody has pointed one elsewhere since the plan.
@@ -36,7 +40,9 @@ async def do(run: StepRun) -> dict[str, Any]:
         )
         waiting.append(status.generation)
     await run.applied(waiting)
-    return {"pointed": run.step.params["aliases"]}
+    gaps = {alias: await gap_ms(run, alias) for alias in run.step.params["aliases"]}
+    known = {alias: gap for alias, gap in gaps.items() if gap is not None}
+    return {"pointed": run.step.params["aliases"], **({"gap_ms": known} if known else {})}
 
 
 async def undo(run: StepRun) -> dict[str, Any]:

@@ -8,14 +8,24 @@ from domain.use_cases.verify import Verification
 
 CONCURRENT_SCANS = 2
 
+WAY_OUT = (
+    "If something else writes to them, stop it, or let the spec say so (`from.observed`). Mend "
+    "what differs and apply again, or roll back and plan again."
+)
+
 
 async def do(run: StepRun) -> dict[str, Any]:
     """Verify every collection of the step."""
     return await verified(run, run.step.params["collections"])
 
 
-async def verified(run: StepRun, collections: list[str]) -> dict[str, Any]:
+async def verified(run: StepRun, collections: list[str], way_out: str = WAY_OUT) -> dict[str, Any]:
     """Verify collections against the ledger, after the appliers are through.
+
+    Args:
+        run: of the step that needs them to be equal.
+        collections: physical names.
+        way_out: what to do where one differs.
 
     Raises:
         StepBlocked: some differ; the message lists them all.
@@ -30,8 +40,7 @@ async def verified(run: StepRun, collections: list[str]) -> dict[str, Any]:
         raise StepBlocked(
             f"{len(different)} of {len(found)} collections differ from the ledger: "
             + "; ".join(different)
-            + ". If something else writes to them, stop it, or let the spec say so "
-            "(`from.observed`). Mend what differs and apply again, or roll back and plan again."
+            + f". {way_out}"
         )
     return {
         "points": sum(verification.points for verification in found),

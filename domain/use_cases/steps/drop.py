@@ -1,8 +1,8 @@
 """Drop collections that the ledger holds completely, and bring them back."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from domain.model.errors import Corrupt
 from domain.model.generation import Generation
@@ -12,14 +12,23 @@ from domain.ports import GenerationStatus
 from domain.use_cases.steps.check import verified
 from domain.use_cases.steps.flow_control import flowed, start_flow
 from domain.use_cases.steps.hand_over import refuse_uncopied
-from domain.use_cases.steps.step_run import StepRun
+from domain.use_cases.steps.step_run import StepBlocked, StepRun
 from domain.use_cases.tools import live_generation, update
+
+POLL_SECONDS = 0.005
+"""Clients may wait until the drop is known to be over."""
+
+WAY_OUT = (
+    "What was written there past the ledger after the hand-over is in no copy, and a drop would "
+    "lose it. Stop what writes there, then roll back, which keeps it, and plan again."
+)
 
 
 async def do(run: StepRun) -> dict[str, Any]:
     """Compare the collections with the ledger once more, then drop them.
 
-    One that holds points which a flow of the migration had no place for is kept.
+    One that holds points which a flow of the migration had no place for is kept. Nothing that
+    takes long comes after the comparison: clients may wait for what comes in place of them.
     """
     handed_over = await _handed_over(run)
     await refuse_uncopied(run, handed_over["versions"]["sources"])
@@ -33,19 +42,46 @@ async def do(run: StepRun) -> dict[str, Any]:
         if physical not in kept
         and await live_generation(run.tools.applications, run.store_name, physical)
     ]
-    result = await verified(run, there)
-    dropped: list[UUID] = []
-    for physical in there:
-        status = await run.generation(physical)
-        await run.drop(status.generation, physical)
-        dropped.append(status.generation)
+    await _refuse_unknown_aliases(run, there)
+    result = await verified(run, there, WAY_OUT)
+    for status in [await run.generation(physical) for physical in there]:
+        await _refuse_grown(run, status)
+        await run.drop(status.generation, status.physical)
     known = await _dropped(run)
-    await run.applied(status.generation for status in known.values())
+    await run.applied([status.generation for status in known.values()], poll=POLL_SECONDS)
     return {
         **result,
         "dropped": {p: str(status.generation) for p, status in known.items()},
         "kept": kept,
     }
+
+
+async def _refuse_unknown_aliases(run: StepRun, collections: Sequence[str]) -> None:
+    """An alias goes with its collection: one that came since the plan would be lost.
+
+    Raises:
+        StepBlocked: there is one.
+    """
+    for alias, physical in sorted((await run.store.aliases()).items()):
+        if physical in collections and alias not in run.step.params["aliases"]:
+            raise StepBlocked(
+                f"alias {alias!r} points to {physical!r}, which the plan does not know; remove "
+                "it and apply again, or roll back and plan again"
+            )
+
+
+async def _refuse_grown(run: StepRun, status: GenerationStatus) -> None:
+    """What came or went while the comparison went on behind it shows in the number of points.
+
+    Raises:
+        StepBlocked: there are more or fewer than the ledger says.
+    """
+    counted = await run.store.count(status.physical)
+    if counted != status.points:
+        raise StepBlocked(
+            f"{status.physical!r} has {counted:,} points now, and {status.points:,} by the ledger. "
+            f"{WAY_OUT}"
+        )
 
 
 async def _handed_over(run: StepRun) -> dict[str, Any]:

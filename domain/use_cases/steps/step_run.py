@@ -170,12 +170,15 @@ class StepRun:
         """Let live writes to a generation go on, as far as this migration goes."""
         await resume_writes(self.tools, generation, self.migration, self.context)
 
-    async def applied(self, generations: Iterable[UUID], *, skip: bool = False) -> None:
+    async def applied(
+        self, generations: Iterable[UUID], *, skip: bool = False, poll: float = POLL_SECONDS
+    ) -> None:
         """Wait until the store has everything that is recorded for these generations.
 
         Args:
             generations: to wait for.
             skip: give dead letters of the forward run up: what they would write is undone anyway.
+            poll: seconds between two looks.
 
         Raises:
             StepBlocked: a change became a dead letter.
@@ -204,7 +207,7 @@ class StepRun:
                         "the store refuses; see `dead-letter list`, then retry or skip it"
                     )
             if waiting:
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(poll)
 
     async def _may_be_skipped(self, generation: UUID, version: int) -> bool:
         """Whether the forward run of this migration recorded a change, so that it is undone anyway.

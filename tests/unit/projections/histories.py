@@ -1,5 +1,6 @@
 """A scripted history of one migration, as the ledger would have it."""
 
+from typing import Any
 from uuid import UUID
 
 from domain.model.aggregate import Actor, Context
@@ -59,8 +60,8 @@ class Story:
         self.history.record(self.migration, WORKER)
         return self
 
-    def done(self, number: int) -> "Story":
-        self.migration.complete_step(PLAN.steps[number], {})
+    def done(self, number: int, **result: Any) -> "Story":
+        self.migration.complete_step(PLAN.steps[number], result)
         self.history.record(self.migration, WORKER)
         return self
 
@@ -179,7 +180,7 @@ def completed() -> Story:
         .done(2)
         .step(3)
         .pointed()
-        .done(3)
+        .done(3, gap_ms={"docs": 85})
         .completed()
     )
 

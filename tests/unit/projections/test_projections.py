@@ -85,6 +85,7 @@ def test_a_completed_migration() -> None:
             "routed": 95,
             "applied": 97,
             "unplaced": 5,
+            "gaps": {"docs": 85},
             "done": ["adopt", "create", "flow", "aliases"],
             "undone": [],
             "errors": [],
