@@ -2,6 +2,8 @@
 
 from domain.model.errors import Corrupt
 
+PROBLEMS_NAMED = 20
+
 
 class Damaged(Corrupt):
     """An archive is not what was written, or lacks something.

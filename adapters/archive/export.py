@@ -8,20 +8,21 @@ from typing import Any
 import orjson
 
 from adapters.archive.addresses import Addresses
-from adapters.archive.folder import OBJECTS_AT_ONCE, ArchiveFolder, Pack
+from adapters.archive.errors import PROBLEMS_NAMED, Damaged
+from adapters.archive.folder import LARGE_AT_ONCE, OBJECTS_AT_ONCE, ArchiveFolder, Pack
 from adapters.archive.manifest import ANSWERS, EVENTS, OBJECTS, Lacking, Manifest, Part
 from adapters.archive.pages import in_pages
 from adapters.objects.store import StoredObjects
-from adapters.postgres.chain import next_cursor
+from adapters.postgres.chain import Altered, next_cursor
 from adapters.postgres.connection import Database
 from adapters.postgres.copying import (
-    Answer,
+    StoredAnswer,
     has,
     stored_answers,
     stored_events,
     stored_objects,
-    tip,
 )
+from adapters.postgres.reading import head as read_head
 from adapters.postgres.timelines import standing
 from domain.model.bodies import address_of, bodies_of
 from domain.model.errors import Corrupt, Rejected
@@ -29,8 +30,8 @@ from domain.model.generation import Generation
 from domain.model.recorded import Cursor
 from domain.use_cases.concurrently import concurrently
 
-LARGE_AT_ONCE = 8
-"""Large objects that are copied at a time."""
+MOST_LACKING = 1000
+"""Objects that may be missing before this is taken for a wrong storage."""
 
 CHANGE_SETS = frozenset({Generation.ChangeSetRecorded.TOPIC, Generation.RepairRecorded.TOPIC})
 """Kinds of events that name a manifest."""
@@ -58,17 +59,19 @@ async def export(
         Rejected: the archive is of another ledger, or of another history of this one.
         Conflict: another export writes to the folder.
         Altered: an event is not what was recorded.
+        Damaged: files of the archive are missing, or have another size.
     """
     with folder.writing():
         before = folder.manifest()
         ledger = (await standing(database)).ledger
         await _refuse_other(database, ledger, before, folder)
+        _refuse_damaged(before, folder)
         with Addresses() as seen:
             for part in before.of(OBJECTS) if before else ():
                 for addresses in folder.addresses(part):
                     seen.add(addresses)
             manifest = await _Export(database, objects, folder, seen).run(ledger, before, told)
-        folder.finish(manifest)
+        folder.finish(manifest, before)
         return manifest
 
 
@@ -88,6 +91,14 @@ async def _refuse_other(
             "that event: it was set back to an older backup since. Keep that archive, and export "
             "to another folder"
         )
+
+
+def _refuse_damaged(before: Manifest | None, folder: ArchiveFolder) -> None:
+    """What is there already is not written again, so it must be there."""
+    found = (folder.problem_with(part, read=False) for part in (before.parts if before else ()))
+    problems = [problem for problem in found if problem is not None]
+    if problems:
+        raise Damaged((*problems[:PROBLEMS_NAMED], "export to another folder"))
 
 
 class _Export:
@@ -111,7 +122,7 @@ class _Export:
         recorded_at = before.recorded_at if before else ""
         # First of all, so that they rest on no event that comes after the head.
         await self._answers(f"none-{now:%Y%m%dT%H%M%S%fZ}", -1, 0)
-        head = await tip(self._database)
+        head = await read_head(self._database)
         if head.position > at.position:
             await self._answers(_name(at.position + 1, head.position), at.position, head.position)
         if before is not None and before.lacking:
@@ -120,6 +131,8 @@ class _Export:
             at = await self._events(at, rows)
             recorded_at = rows[-1]["recorded_at"].isoformat()
             told(at, head.position)
+        if at != head:
+            raise Altered(f"the ledger's tip disagrees with event {head.position}", head.position)
         large, large_size = await asyncio.to_thread(self._folder.large_objects)
         kept = [part for part in before.parts if "/none-" not in part.path] if before else []
         return Manifest(
@@ -174,8 +187,8 @@ class _Export:
         for some in in_pages(self._seen.new(addresses), OBJECTS_AT_ONCE):
             found, absent = await self._small(some, manifest=False)
             await asyncio.to_thread(pack.add, found, manifests=False)
-            others = await self._large.missing(absent)
-            await concurrently(map(self._copy, sorted(others)), LARGE_AT_ONCE)
+            others = [address for address in absent if not self._folder.has_large(address)]
+            await concurrently(map(self._copy, others), LARGE_AT_ONCE)
 
     async def _small(
         self, addresses: Sequence[str], *, manifest: bool
@@ -195,6 +208,11 @@ class _Export:
 
     def _lack(self, addresses: Iterable[str], why: str, *, manifest: bool) -> None:
         self._lacking += [Lacking(address, manifest, why) for address in addresses]
+        if len(self._lacking) > MOST_LACKING:
+            raise Corrupt(
+                f"more than {MOST_LACKING:,} objects cannot be read, such as "
+                f"{self._lacking[0].address}; is {self._objects.url} the storage of this ledger?"
+            )
 
 
 def _checked(at: Cursor, rows: Iterable[Mapping[str, Any]]) -> Cursor:
@@ -217,7 +235,7 @@ def _event(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(answer: StoredAnswer) -> dict[str, Any]:
     return {**vars(answer), "request_hash": answer.request_hash.hex()}
 
 

@@ -32,9 +32,12 @@ from adapters.durable_files import sync_folder, write_durably
 from domain.model.errors import Conflict, NotFound, Rejected
 
 LARGE = "large"
+LARGE_AT_ONCE = 8
+"""Large objects that are copied at a time."""
 OBJECTS_AT_ONCE = 64
-"""Small objects that are read at a time: at most 4 MiB."""
+"""Small objects that are read at a time."""
 
+_NO_MATTER = frozenset({".lock", f".{NAME}.new", "lost+found"})
 _COMPRESSION = 6
 _ADDRESS = re.compile("[0-9a-f]{64}")
 _PACK = pa.schema(
@@ -73,7 +76,7 @@ class ArchiveFolder:
             except BlockingIOError as error:
                 raise Conflict(f"another export writes to {self.path}") from error
             strange = {file.name for file in self.path.iterdir()}
-            strange -= {".lock", NAME, f".{NAME}.new", EVENTS, ANSWERS, OBJECTS, LARGE}
+            strange -= {NAME, EVENTS, ANSWERS, OBJECTS, LARGE, *_NO_MATTER}
             if strange:
                 raise Rejected(
                     f"{self.path} has files of others, such as {min(strange)!r}; choose an empty "
@@ -106,12 +109,15 @@ class ArchiveFolder:
             raise NotFound(f"there is no archive in {self.path}: {NAME} is missing")
         return manifest
 
-    def finish(self, manifest: Manifest) -> None:
-        """Make what was written the archive, in one step, and remove what it does not name."""
+    def finish(self, manifest: Manifest, before: Manifest | None) -> None:
+        """Make what was written the archive, in one step, and remove files of killed exports.
+
+        Those of the archive before stay, for whoever is just reading it.
+        """
         for name in (EVENTS, ANSWERS, OBJECTS):
             sync_folder(self.path / name)
         write_durably(self.path / NAME, manifest.encode(), 0o600)
-        named = {part.path for part in manifest.parts}
+        named = {part.path for part in (*manifest.parts, *(before.parts if before else ()))}
         for name in (EVENTS, ANSWERS, OBJECTS):
             for file in (self.path / name).iterdir():
                 if f"{name}/{file.name}" not in named:
@@ -153,15 +159,29 @@ class ArchiveFolder:
             raise Damaged((f"{part.path} cannot be read: {error}",)) from error
 
     def addresses(self, part: Part) -> Iterator[list[str]]:
-        """The addresses of the small objects of a pack; their contents are not read."""
-        with pq.ParquetFile(self.path / part.path) as file:
-            for batch in file.iter_batches(columns=["address"]):
-                yield [address.hex() for address in batch.column(0).to_pylist()]
+        """The addresses of the small objects of a pack; their contents are not read.
 
-    def large_addresses(self) -> Iterator[str]:
-        """The addresses of its large objects."""
-        for file in self._large():
-            yield file.parent.name + file.name
+        Raises:
+            Damaged: it cannot be read.
+        """
+        try:
+            with pq.ParquetFile(self.path / part.path) as file:
+                for batch in file.iter_batches(columns=["address"]):
+                    yield [address.hex() for address in batch.column(0).to_pylist()]
+        except (OSError, pa.ArrowException) as error:
+            raise Damaged((f"{part.path} cannot be read: {error}",)) from error
+
+    def has_large(self, address: str) -> bool:
+        """Whether a large object was there when the archive was last finished.
+
+        One that came later is of an export that was cut off, perhaps by a power cut, and may be
+        anything.
+        """
+        try:
+            written = (self.path / LARGE / address[:2] / address[2:]).stat().st_mtime_ns
+            return written <= (self.path / NAME).stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
 
     def large_objects(self) -> tuple[int, int]:
         """How many large objects there are, and their bytes."""
@@ -173,17 +193,16 @@ class ArchiveFolder:
 
     def _large(self) -> Iterator[Path]:
         """Files of large objects; what a killed export has half written has another name."""
-        for folder in (self.path / LARGE).iterdir():
-            for file in folder.iterdir():
-                if _ADDRESS.fullmatch(folder.name + file.name):
-                    yield file
+        for file in (self.path / LARGE).glob("*/*"):
+            if _ADDRESS.fullmatch(file.parent.name + file.name):
+                yield file
 
-    def problem_with(self, part: Part) -> str | None:
-        """What is wrong with the bytes of a file, or None."""
+    def problem_with(self, part: Part, *, read: bool) -> str | None:
+        """What is wrong with a file, by its bytes or, where they are not read, by their number."""
         path = self.path / part.path
         if not path.is_file():
             return f"{part.path} is missing"
-        if path.stat().st_size != part.size or _digest(path) != part.digest:
+        if path.stat().st_size != part.size or (read and _digest(path) != part.digest):
             return f"{part.path} is not what was written"
         return None
 

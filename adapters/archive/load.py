@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
-from adapters.archive.check import answer_rows, check, event_rows
-from adapters.archive.folder import ArchiveFolder
+from adapters.archive.check import answer_rows, checked, event_rows
+from adapters.archive.errors import Damaged
+from adapters.archive.folder import LARGE_AT_ONCE, ArchiveFolder
 from adapters.archive.manifest import OBJECTS, Manifest
 from adapters.archive.pages import in_pages
 from adapters.objects.store import StoredObjects
@@ -11,8 +12,6 @@ from adapters.postgres.connection import Database
 from adapters.postgres.copying import EVENT_COLUMNS, PAGE, Loading, is_empty, load_heads
 from domain.model.errors import Rejected
 from domain.use_cases.concurrently import concurrently
-
-LARGE_AT_ONCE = 8
 
 
 async def load(database: Database, objects: StoredObjects, folder: ArchiveFolder) -> Manifest:
@@ -31,16 +30,30 @@ async def load(database: Database, objects: StoredObjects, folder: ArchiveFolder
         raise Rejected(
             f"the ledger in {database.where} is not empty; an archive is imported into a new one"
         )
-    manifest = await check(folder)
+    async with checked(folder) as (manifest, addresses):
+        _refuse_useless(folder, manifest)
+        large = StoredObjects(folder.large_url)
+
+        async def copy(address: str) -> None:
+            await objects.put(await large.get(address))
+
+        for page in in_pages(addresses, PAGE):
+            await concurrently(map(copy, page), LARGE_AT_ONCE)
+    await _load(database, folder, manifest)
+    await load_heads(database)
+    return manifest
+
+
+def _refuse_useless(folder: ArchiveFolder, manifest: Manifest) -> None:
     if not manifest.head.position:
         raise Rejected(f"the archive in {folder.path} has no event: there is nothing to import")
-    large = StoredObjects(folder.large_url)
+    for one in manifest.lacking:
+        if one.manifest:
+            problem = f"the archive lacks manifest {one.address} of a change set: {one.why}"
+            raise Damaged((f"{problem}. Without it nobody knows what was changed",))
 
-    async def copy(address: str) -> None:
-        await objects.put(await large.get(address))
 
-    for addresses in in_pages(folder.large_addresses(), PAGE):
-        await concurrently(map(copy, addresses), LARGE_AT_ONCE)
+async def _load(database: Database, folder: ArchiveFolder, manifest: Manifest) -> None:
     async with database.transaction() as connection:
         loading = Loading(connection)
         await loading.begin()
@@ -58,5 +71,3 @@ async def load(database: Database, objects: StoredObjects, folder: ArchiveFolder
             f"the ledger was imported from an archive of {manifest.exported_at[:19]} UTC, and "
             "stores and topics are not compared with it yet",
         )
-    await load_heads(database)
-    return manifest

@@ -1,7 +1,9 @@
 """Commands for archives: a ledger as a folder of files."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import errno
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +24,7 @@ from adapters.postgres.connection import Database, open_database
 from adapters.postgres.schema import require_current, upgrade
 from adapters.postgres.workers import PostgresWorkers
 from adapters.settings import Settings
-from domain.model.errors import Rejected
+from domain.model.errors import DiskFull, Rejected
 
 MEBIBYTE = 2**20
 LACKING_NAMED = 5
@@ -35,7 +37,7 @@ async def export(cli: Cli, folder: Folder) -> int:
     settings = with_endpoints(cli.settings)
     async with open_database(settings.database_url or "") as database:
         await require_current(database)
-        with events_bar() as bar:
+        with named_after(folder), events_bar() as bar:
             task = bar.add_task("events", total=None)
             manifest = await write_archive(
                 database,
@@ -49,15 +51,17 @@ async def export(cli: Cli, folder: Folder) -> int:
 
 async def verify(cli: Cli, folder: Folder) -> int:
     """Read an archive as `import` does, and say whether it is whole; needs no server."""
-    manifest = await check(ArchiveFolder(folder))
+    with named_after(folder):
+        manifest = await check(ArchiveFolder(folder))
     _show(cli, manifest, folder, "unaltered")
     return FAILED if manifest.lacking else 0
 
 
-async def import_(cli: Cli, folder: Folder, *, yes: Yes = False) -> None:
+async def import_(cli: Cli, folder: Folder, *, yes: Yes = False) -> int:
     """Make a new, empty ledger what an archive holds; then `recover` fills stores and topics."""
     archive = ArchiveFolder(folder)
-    held = archive.written()
+    with named_after(folder):
+        held = archive.written()
     cli.confirm(f"Import {held.count(EVENTS):,} events of ledger {held.ledger}?", yes=yes)
     async with _database(cli.settings) as database:
         alive = await PostgresWorkers(database).alive()
@@ -66,7 +70,8 @@ async def import_(cli: Cli, folder: Folder, *, yes: Yes = False) -> None:
             raise Rejected(
                 f"workers are at this database ({roles}); stop them, wait 15 seconds, and try again"
             )
-        manifest = await load(database, object_storage(cli.settings), archive)
+        with named_after(folder):
+            manifest = await load(database, object_storage(cli.settings), archive)
     _show(cli, manifest, folder, "imported")
     if not cli.json:
         cli.console.print(
@@ -74,6 +79,27 @@ async def import_(cli: Cli, folder: Folder, *, yes: Yes = False) -> None:
             "`migration-ledger recover`: it fills stores and topics, and lets work go on.",
             soft_wrap=True,
         )
+    return FAILED if manifest.lacking else 0
+
+
+@contextmanager
+def named_after(folder: Path) -> Iterator[None]:
+    """Turn what the file system says of an archive into errors that name its folder.
+
+    Raises:
+        DiskFull: there is no room in it.
+        Rejected: it is not a folder, or not ours to read or write.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise DiskFull("the folder for temporary files", str(error)) from error
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFull(str(folder), error.strerror or str(error)) from error
+        if error.filename is None:  # of a connection
+            raise
+        raise Rejected(f"{error.filename}: {error.strerror}") from error
 
 
 @asynccontextmanager

@@ -1,13 +1,15 @@
 """The drill: a ledger is brought back from its archive beside the one in use, and compared."""
 
 import asyncio
+import logging
 import shutil
+import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 from typing import Annotated, Any
 
 import typer
@@ -16,27 +18,31 @@ from adapters.archive.export import export
 from adapters.archive.folder import ArchiveFolder
 from adapters.archive.load import load
 from adapters.bootstrap import DEFAULT, Service, object_storage, open_service, with_endpoints
+from adapters.cli.archive import named_after
 from adapters.cli.command import FAILED, Cli
 from adapters.cli.recover import ports_of, recovering
-from adapters.cli.roles import work
+from adapters.cli.roles import COMPLAINTS, ROLES, work
 from adapters.cli.tables import rows
 from adapters.embedded import qdrant_node
 from adapters.embedded.data_dir import choose_ports
 from adapters.embedded.stack import SERVERS, start_servers
 from adapters.embedded.supervisor import Supervisor
 from adapters.postgres.connection import open_database
+from adapters.postgres.copying import has
 from adapters.postgres.schema import upgrade
 from adapters.settings import Settings, StoreConnection
-from domain.model.errors import Rejected
+from domain.model.errors import Rejected, Unavailable
 from domain.model.recorded import Cursor
 from domain.ports import EVENTS_TOPIC, Views
 from domain.use_cases.recover import recover
 from domain.use_cases.relay import CURSOR
+from domain.use_cases.tools import given_up
 from domain.use_cases.verify import verify
 from domain.use_cases.versions import digest_at
 from projections import PROJECTIONS
 
 POLL_SECONDS = 0.05
+STALL_SECONDS = 60.0
 PAGE = 500
 
 Archive = Annotated[
@@ -62,7 +68,8 @@ class Report:
         lost: events of the ledger in use that the archive lacks.
         lost_seconds: from the archive's last event to the last event of the ledger in use.
         phases: seconds that each part took.
-        collections: that were made, each with whether it equals the ledger in use.
+        collections: that were made, each with whether it equals the ledger in use; None where a
+            store had refused to make it.
         views: read models, each with its documents, and whether they equal those in use; None where
             these have gone on.
         published: messages in the topic of all events.
@@ -97,8 +104,7 @@ class Report:
         return (
             not self.lacking
             and self.published >= self.head.position
-            and all(one["equal"] for one in self.collections)
-            and all(one["equal"] is not False for one in self.views)
+            and all(one["equal"] is not False for one in (*self.collections, *self.views))
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -123,8 +129,12 @@ async def drill(
 
     Servers, views, topics and collections are made there. Of those in use nothing is changed.
     """
+    # What ends it asks it to clean up first, as ctrl-C does.
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGTERM, signal.raise_signal, signal.SIGINT
+    )
     async with open_service(cli.settings) as live:
-        with _folder(scratch, keep=keep) as place:
+        with named_after(scratch or Path(gettempdir())), _folder(scratch, keep=keep) as place:
             archive = ArchiveFolder(folder or place / "archive")
             report = Report(Cursor())
             if folder is None:
@@ -132,6 +142,7 @@ async def drill(
                     await export(
                         live.database, object_storage(live.settings), archive, lambda *_: None
                     )
+            await _refuse_other(live, archive)
             await _bring_back(cli, live, archive, place / "ledger", report)
     if cli.json:
         cli.emit(report.to_json())
@@ -161,6 +172,22 @@ def _folder(scratch: Path | None, *, keep: bool) -> Iterator[Path]:
     finally:
         if not keep:
             shutil.rmtree(place, ignore_errors=True)
+
+
+async def _refuse_other(live: Service, archive: ArchiveFolder) -> None:
+    """What is not this ledger, or another history of it, cannot be compared with it."""
+    manifest = archive.written()
+    if manifest.ledger != live.identity:
+        raise Rejected(
+            f"{archive.path} is the archive of ledger {manifest.ledger}, and the ledger in use is "
+            f"{live.identity}"
+        )
+    if not await has(live.database, manifest.head):
+        raise Rejected(
+            f"{archive.path} ends with event {manifest.head.position}, and the ledger in use has "
+            "not got that event: it was set back to an older backup since. The archive has more, "
+            "or another history; import it, or export to another folder"
+        )
 
 
 async def _bring_back(
@@ -233,10 +260,12 @@ async def _measure_loss(live: Service, report: Report) -> None:
 async def _build_views(service: Service) -> None:
     """Run the projector until every read model has all events."""
     end = (await service.ledger.head()).position
+
+    async def built() -> int:
+        return min([(await service.views.cursor(p.name)).position for p in PROJECTIONS])
+
     async with _working(service, "projector"):
-        for projection in PROJECTIONS:
-            while (await service.views.cursor(projection.name)).position < end:
-                await asyncio.sleep(POLL_SECONDS)
+        await _reach(built, end, "the read models")
 
 
 async def _publish(service: Service) -> int:
@@ -245,22 +274,48 @@ async def _publish(service: Service) -> int:
     An applier makes collections whose changes no receipt covers yet.
     """
     end = (await service.ledger.head()).position
+
+    async def published() -> int:
+        return (await service.cursors.get(CURSOR)).position
+
+    async def behind() -> int:
+        return -sum(one.recorded - one.applied for one in await service.applications.lagging())
+
     async with _working(service, "relay"):
-        while (await service.cursors.get(CURSOR)).position < end:
-            await asyncio.sleep(POLL_SECONDS)
-        if await service.applications.lagging():
+        await _reach(published, end, "the topics")
+        if await behind():
             async with _working(service, "applier"):
-                while await service.applications.lagging():
-                    await asyncio.sleep(POLL_SECONDS)
+                await _reach(behind, 0, "the collections")
     async with service.publisher() as publisher:
         ends = await publisher.end_offsets()
     return sum(count for (topic, _), count in ends.items() if topic == EVENTS_TOPIC)
+
+
+async def _reach(measure: Callable[[], Awaitable[int]], end: int, what: str) -> None:
+    """Wait until a number has grown to an end.
+
+    Raises:
+        Unavailable: it does not grow any more.
+    """
+    reached, since = await measure(), time.monotonic()
+    while reached < end:
+        await asyncio.sleep(POLL_SECONDS)
+        before, reached = reached, await measure()
+        if reached > before:
+            since = time.monotonic()
+        if time.monotonic() - since > STALL_SECONDS:
+            said = [reason for role in ROLES if (reason := COMPLAINTS.of(role))]
+            raise Unavailable(
+                f"{what} of the drill did not grow for {STALL_SECONDS:g} s: "
+                f"{'; '.join(said) or 'no worker says why'}"
+            )
 
 
 @asynccontextmanager
 async def _working(service: Service, *roles: str) -> AsyncIterator[None]:
     """Workers of these roles. None of them has to do with other servers than those of the drill."""
     stop = asyncio.Event()
+    logging.getLogger("migration_ledger").addHandler(COMPLAINTS)
     async with asyncio.TaskGroup() as group:
         group.create_task(work(service, roles, stop))
         try:
@@ -271,7 +326,8 @@ async def _working(service: Service, *roles: str) -> AsyncIterator[None]:
 
 async def _compare_view(live: Views, there: Views, name: str) -> dict[str, Any]:
     """Compare the documents of a read model, if the one in use is as far."""
-    comparable = (await live.cursor(name)) == (await there.cursor(name))
+    at = await there.cursor(name)
+    comparable = await live.cursor(name) == at
     count, equal, after = 0, True, ""
     while page := await there.find(name, after=after, limit=PAGE):
         count += len(page)
@@ -280,6 +336,7 @@ async def _compare_view(live: Views, there: Views, name: str) -> dict[str, Any]:
         after = page[-1][0]
     if comparable and await live.find(name, after=after, limit=1):
         equal = False
+    comparable = comparable and await live.cursor(name) == at
     return {"view": name, "documents": count, "equal": equal if comparable else None}
 
 
@@ -288,14 +345,18 @@ async def _compare_collections(live: Service, there: Service) -> AsyncIterator[d
     for status in await there.applications.generations():
         if status.gone:
             continue
-        found = await verify(there.tools, status.store, status.physical)
         recorded = await digest_at(live.ledger, status.generation, status.recorded)
+        equal: bool | None = None
+        # A change that a store refused has made nothing there, and makes nothing here.
+        if not (await given_up(there.ledger, status.generation) or status.halted_at == 1):
+            found = await verify(there.tools, status.store, status.physical)
+            equal = found.equal and found.digest == recorded.hexdigest()
         yield {
             "collection": status.physical,
             "store": status.store,
             "points": recorded.points,
             "digest": recorded.hexdigest(),
-            "equal": found.equal and found.digest == recorded.hexdigest(),
+            "equal": equal,
         }
 
 

@@ -1,7 +1,7 @@
 """What of a ledger cannot be derived, as it is stored: events, answers to commands, objects."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,8 +11,8 @@ import orjson
 from adapters.postgres.connection import NO_TIMEOUT, SCHEMA, Database
 from adapters.postgres.deriving import derive
 from adapters.postgres.head_history import complete_pasts
-from adapters.postgres.objects import put_objects
-from adapters.postgres.reading import HASH, TIP
+from adapters.postgres.objects import put_objects, stored_rows
+from adapters.postgres.reading import HASH
 from domain.model.errors import Conflict
 from domain.model.recorded import Cursor
 from domain.model.timeline import Finding
@@ -40,9 +40,6 @@ SELECT {", ".join(_ANSWER_COLUMNS)} FROM commands
 WHERE position > $1 AND position <= $2 ORDER BY position, key
 """  # noqa: S608
 
-# Objects that are rows.
-_OBJECTS = "SELECT address, content FROM objects WHERE address = ANY($1::bytea[])"
-
 # Nobody may append while a ledger is loaded: what it finds empty must stay so.
 _LOCK = "SELECT pg_advisory_xact_lock(5569203478133)"
 
@@ -63,7 +60,7 @@ UPDATE timeline SET
 
 
 @dataclass(frozen=True)
-class Answer:
+class StoredAnswer:
     """What a command was answered.
 
     Attributes:
@@ -94,7 +91,7 @@ async def stored_events(
 
 async def stored_answers(
     database: Database, after: int, through: int
-) -> AsyncIterator[list[Answer]]:
+) -> AsyncIterator[list[StoredAnswer]]:
     """Answers to commands whose first event is in (after, through], in pages.
 
     A connection is held until the last page.
@@ -102,23 +99,14 @@ async def stored_answers(
     async with database.transaction() as connection:
         await connection.execute(NO_TIMEOUT)
         cursor = await connection.cursor(_ANSWERS, after, through, timeout=_TIMEOUT)
-        while rows := await cursor.fetch(PAGE):
-            yield [Answer(*row) for row in rows]
+        while rows := await cursor.fetch(PAGE, timeout=_TIMEOUT):
+            yield [StoredAnswer(*row) for row in rows]
 
 
-async def stored_objects(database: Database, addresses: Iterable[str]) -> dict[str, bytes]:
+async def stored_objects(database: Database, addresses: Sequence[str]) -> dict[str, bytes]:
     """Those of these objects that are rows, by address; unchecked."""
-    wanted = [bytes.fromhex(address) for address in addresses]
     async with database.connection() as connection:
-        rows = await connection.fetch(_OBJECTS, wanted)
-    return {row["address"].hex(): row["content"] for row in rows}
-
-
-async def tip(database: Database) -> Cursor:
-    """Where the ledger ends."""
-    async with database.connection() as connection:
-        row = await connection.fetchrow(TIP)
-    return Cursor(row["position"], row["hash"])
+        return await stored_rows(connection, addresses)
 
 
 async def has(database: Database, cursor: Cursor) -> bool:
@@ -157,9 +145,9 @@ class Loading:
         """Add events, their columns in the order in which they are stored."""
         await self._copy("events", EVENT_COLUMNS, rows)
 
-    async def add_answers(self, rows: Iterable[tuple[str, bytes, int, int]]) -> None:
-        """Add answers: key, hash of the request, position and number of events."""
-        await self._copy("commands", _ANSWER_COLUMNS, rows)
+    async def add_answers(self, rows: Iterable[StoredAnswer]) -> None:
+        """Add answers."""
+        await self._copy("commands", _ANSWER_COLUMNS, map(astuple, rows))
 
     async def add_objects(self, contents: Mapping[str, bytes]) -> None:
         """Add small objects by address."""

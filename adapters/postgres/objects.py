@@ -61,14 +61,19 @@ async def put_objects(connection: Any, contents: Mapping[str, bytes]) -> None:
     )
 
 
+async def stored_rows(connection: Any, addresses: Sequence[str]) -> dict[str, bytes]:
+    """Those of these objects that are there, by address; unchecked."""
+    rows = await connection.fetch(_GET, [bytes.fromhex(address) for address in addresses])
+    return {row["address"].hex(): row["content"] for row in rows}
+
+
 async def get_objects(connection: Any, addresses: Sequence[str]) -> dict[str, bytes]:
     """Objects by address, checked.
 
     Raises:
         Corrupt: one is missing, or not what its address says.
     """
-    rows = await connection.fetch(_GET, [bytes.fromhex(address) for address in addresses])
-    found = {row["address"].hex(): row["content"] for row in rows}
+    found = await stored_rows(connection, addresses)
     for address in addresses:
         if address not in found:
             raise ObjectMissing(f"object {address} is missing")

@@ -134,7 +134,20 @@ async def sum_of(database: Database, objects: Objects) -> dict[str, Any]:
                 **{name: row[name] for name in set(row.keys()) - {"stream"}},
                 "digests": [f"{d.points} points {d.hexdigest()}" for d in digests],
             }
+        assert await _missing_manifests(database) == 0
         return {"generations": generations, "views": await _views(database, ledger)}
+
+
+async def _missing_manifests(database: Database) -> int:
+    """How many events name a manifest that is not there."""
+    async with database.connection() as connection:
+        missing: int = await connection.fetchval(
+            "SELECT count(*) FROM events e"
+            " WHERE convert_from(e.state, 'UTF8')::jsonb ? 'manifest' AND NOT EXISTS ("
+            " SELECT FROM objects o WHERE o.address ="
+            " decode(convert_from(e.state, 'UTF8')::jsonb ->> 'manifest', 'hex'))"
+        )
+    return missing
 
 
 async def _read(ledger: PostgresLedger, objects: Objects, generation: UUID) -> None:

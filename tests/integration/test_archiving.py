@@ -34,8 +34,9 @@ from adapters.postgres.leaders import PostgresLeaders
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.objects import PostgresObjects
 from adapters.postgres.views import PostgresViews
-from domain.model.errors import Conflict, Halted, NotFound, Rejected
+from domain.model.errors import Conflict, Corrupt, Halted, NotFound, Rejected
 from domain.model.migration import State
+from domain.model.recorded import Cursor
 from domain.use_cases.flows import reading
 from domain.use_cases.tools import Tools
 from domain.use_cases.write_points import Delete
@@ -156,6 +157,7 @@ async def busy(world: World) -> None:
     await live_write(world, name, one(70_001, 1, "written"))
     await live_write(world, name, one(70_001, 1, "written again"))
     await live_write(world, name, Delete((await world.points(name)).keys[:2]))
+    await world.ledger.record("a key that came to nothing", MARA, [])
 
     async def through() -> bool:
         return not await world.tools.ranges.remaining()
@@ -229,7 +231,8 @@ async def test_a_later_export_adds_what_came_since(
     assert last.head == await world.ledger.head()
     kept = [part for part in first.parts if "none-" not in part.path]
     assert list(last.parts[: len(kept)]) == kept
-    assert {part.path for part in last.parts} == {
+    # Those of the archive before stay for whoever is just reading it, and no longer.
+    assert {part.path for part in (*again.parts, *last.parts)} == {
         f"{file.parent.name}/{file.name}" for file in archive.path.glob("[aeo]*/*")
     }
     for part in kept:
@@ -324,8 +327,36 @@ async def test_a_rollback_gives_back_what_the_archive_says(
         assert await there.picture() == before
 
 
+async def test_a_way_back_that_waits_for_a_rollback_goes_on_waiting(
+    world: World,
+    database: Database,
+    elsewhere: Database,
+    archive: ArchiveFolder,
+    stored: StoredObjects,
+    others: StoredObjects,
+) -> None:
+    await adopted(world)
+    done = await world.migrate()
+    for source in (1, 2):
+        name = world.names[str(source), "documents"]
+        await live_write(world, name, one(70_001, source, "one id for two points"))
+    refused = await world.roll_back(done)
+    assert refused.state is State.FAILED
+    assert await world.tools.ranges.remaining() == 0
+
+    await export(database, stored, archive, silent)
+    await load(elsewhere, others, archive)
+
+    assert await PostgresFlowRanges(elsewhere).remaining() == 0
+
+
 Damage = Callable[[ArchiveFolder, Manifest], str]
 """Changes an archive; returns what must be named."""
+
+
+def large(archive: ArchiveFolder) -> list[str]:
+    """Addresses of large objects."""
+    return [file.parent.name + file.name for file in (archive.path / "large").glob("*/*")]
 
 
 def flipped(path: Path, bit: int) -> None:
@@ -338,13 +369,13 @@ def a_bit_of(kind: str) -> Damage:
     def damage(archive: ArchiveFolder, manifest: Manifest) -> str:
         part = manifest.of(kind)[-1]
         flipped(archive.path / part.path, part.size * 4)
-        return part.path
+        return f"{part.path} is not what was written"
 
     return damage
 
 
 def a_bit_of_a_large_object(archive: ArchiveFolder, _: Manifest) -> str:
-    address = min(archive.large_addresses())
+    address = min(large(archive))
     flipped(archive.path / "large" / address[:2] / address[2:], 1000)
     return address
 
@@ -357,7 +388,7 @@ def a_bit_of_the_manifest(archive: ArchiveFolder, _: Manifest) -> str:
 
 
 def a_missing_large_object(archive: ArchiveFolder, _: Manifest) -> str:
-    address = max(archive.large_addresses())
+    address = max(large(archive))
     (archive.path / "large" / address[:2] / address[2:]).unlink()
     return address
 
@@ -391,6 +422,30 @@ def last_events_that_the_manifest_forgets(archive: ArchiveFolder, manifest: Mani
     return f"it says {manifest.head.position}"
 
 
+def an_end_that_the_manifest_forgets(archive: ArchiveFolder, manifest: Manifest) -> str:
+    """Events are cut off where the hashes are whole; the answers know better."""
+    last = manifest.of(EVENTS)[-1]
+    line = list(archive.lines(manifest.of(EVENTS)[-2]))[-1]
+    head = Cursor(line["position"], bytes.fromhex(line["hash"]))
+    signed_anew(archive, replace(manifest, head=head), lambda part: part is not last)
+    return "was answered with an event that is not in the archive"
+
+
+def a_small_object_that_was_exchanged(archive: ArchiveFolder, manifest: Manifest) -> str:
+    """With the hash of its file, and that of the manifest, computed anew."""
+    old = manifest.of(OBJECTS)[0]
+    objects = [one for page in archive.objects(old) for one in page]
+    address = objects[0][0]
+    with archive.pack("exchanged") as pack:
+        pack.add({address: b"something else"}, manifests=True)
+        for address_, is_manifest, content in objects[1:]:
+            pack.add({address_: content}, manifests=is_manifest)
+    assert pack.part is not None
+    parts = tuple(pack.part if one is old else one for one in manifest.parts)
+    (archive.path / "manifest.json").write_bytes(replace(manifest, parts=parts).encode())
+    return f"object {address} in objects/exchanged.parquet has other content"
+
+
 def an_event_that_was_edited(archive: ArchiveFolder, manifest: Manifest) -> str:
     """With the hash of its file, and that of the manifest, computed anew."""
     part = manifest.of(EVENTS)[0]
@@ -417,6 +472,8 @@ DAMAGES: list[Damage] = [
     small_objects_that_the_manifest_forgets,
     events_that_the_manifest_forgets,
     last_events_that_the_manifest_forgets,
+    an_end_that_the_manifest_forgets,
+    a_small_object_that_was_exchanged,
     an_event_that_was_edited,
 ]
 
@@ -606,9 +663,116 @@ async def test_an_object_that_is_missing_is_named_and_comes_with_a_later_export(
     lost.write_bytes(kept)
     whole = await export(database, stored, archive, silent)
     assert whole.lacking == ()
-    assert address in set(archive.large_addresses())
+    assert address in large(archive)
     await load(elsewhere, others, archive)
     assert (await said(elsewhere))["heads"] == (await said(database))["heads"]
+
+
+async def test_what_nobody_needs_does_not_stop_an_import(
+    world: World,
+    database: Database,
+    elsewhere: Database,
+    archive: ArchiveFolder,
+    stored: StoredObjects,
+    others: StoredObjects,
+) -> None:
+    """As after a power cut in the middle of a later export, or from a file manager."""
+    await written(world)
+    await export(database, stored, archive, silent)
+    torn = archive.path / "large" / "ab" / ("cd" * 31)
+    torn.parent.mkdir(exist_ok=True)
+    torn.touch()
+    (archive.path / "large" / ".DS_Store").touch()
+
+    await load(elsewhere, others, archive)
+
+    assert (await said(elsewhere))["heads"] == (await said(database))["heads"]
+
+
+async def test_a_large_object_of_an_export_that_was_cut_off_is_written_again(
+    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects, tmp_path: Path
+) -> None:
+    await written(world)
+    await export(database, stored, archive, silent)
+    generation = (await world.looked_after(world.named("direct"))).generation
+    await world.write(generation, document_points(["1"] * 100, first=5000, seed=99))
+    new = set(_names(tmp_path / "objects")) - set(large(archive))
+    (address,) = new
+    torn = archive.path / "large" / address[:2] / address[2:]
+    torn.parent.mkdir(exist_ok=True)
+    torn.write_bytes(b"half of")
+
+    await export(database, stored, archive, silent)
+
+    await check(archive)
+
+
+def _names(folder: Path) -> list[str]:
+    return [file.parent.name + file.name for file in _files(folder)]
+
+
+async def test_files_that_are_gone_are_noticed_by_the_next_export(
+    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects
+) -> None:
+    await written(world)
+    first = await export(database, stored, archive, silent)
+    part = first.of(EVENTS)[0]
+    (archive.path / part.path).write_bytes(b"")
+
+    with pytest.raises(Damaged, match=f"{part.path} is not what was written; export to another"):
+        await export(database, stored, archive, silent)
+
+    assert archive.manifest() == first
+
+
+async def test_an_archive_without_a_manifest_of_a_change_set_is_not_imported(
+    world: World,
+    database: Database,
+    elsewhere: Database,
+    archive: ArchiveFolder,
+    stored: StoredObjects,
+    others: StoredObjects,
+) -> None:
+    await written(world)
+    async with tampering(world.url) as owner:
+        await owner.execute(
+            "DELETE FROM objects WHERE address ="
+            " (SELECT decode(convert_from(state, 'UTF8')::jsonb->>'manifest', 'hex') FROM events"
+            " WHERE topic = 'generation.change-set-recorded' LIMIT 1)"
+        )
+    manifest = await export(database, stored, archive, silent)
+    assert [one.manifest for one in manifest.lacking] == [True]
+
+    with pytest.raises(Damaged, match="lacks manifest"):
+        await load(elsewhere, others, archive)
+
+    assert (await said(elsewhere))["events"] == []
+
+
+async def test_a_storage_that_has_nothing_is_not_taken_for_lost_objects(
+    world: World,
+    database: Database,
+    archive: ArchiveFolder,
+    others: StoredObjects,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exporting, "MOST_LACKING", 5)
+    await written(world)
+
+    with pytest.raises(Corrupt, match=r"is file:.* the storage of this ledger"):
+        await export(database, others, archive, silent)
+
+
+async def test_events_that_are_gone_from_the_end_are_noticed(
+    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects
+) -> None:
+    await written(world)
+    end = (await world.ledger.head()).position
+    async with tampering(world.url) as owner:
+        await owner.execute("DELETE FROM events WHERE position = $1", end)
+
+    with pytest.raises(Altered, match=f"tip disagrees with event {end}"):
+        await export(database, stored, archive, silent)
 
 
 async def test_an_altered_small_object_is_named(
