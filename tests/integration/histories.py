@@ -135,7 +135,11 @@ async def sum_of(database: Database, objects: Objects) -> dict[str, Any]:
                 "digests": [f"{d.points} points {d.hexdigest()}" for d in digests],
             }
         assert await _missing_manifests(database) == 0
-        return {"generations": generations, "views": await _views(database, ledger)}
+        return {
+            "timeline": (await ledger.standing()).timeline,
+            "generations": generations,
+            "views": await _views(database, ledger),
+        }
 
 
 async def _missing_manifests(database: Database) -> int:

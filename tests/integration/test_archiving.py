@@ -187,6 +187,7 @@ async def test_what_is_imported_is_the_ledger_that_was_exported(
     archive: ArchiveFolder,
     stored: StoredObjects,
     others: StoredObjects,
+    tmp_path: Path,
 ) -> None:
     await busy(world)
 
@@ -204,6 +205,7 @@ async def test_what_is_imported_is_the_ledger_that_was_exported(
     for name in TABLES.keys() - {"objects"}:
         assert after[name] == before[name], name
     assert set(after["objects"]) <= set(before["objects"])
+    assert sorted(_names(tmp_path / "other objects")) == sorted(large(archive))
     assert await ledger_id(elsewhere) == await ledger_id(database)
     assert await verify_chain(elsewhere) == head
     await verify_derived(elsewhere)
