@@ -18,8 +18,10 @@ from tests.e2e.program import Up, environment, run, running, start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
+GOLDEN = ROOT / "tests" / "golden" / "histories" / "2026-11" / "archive"
 HOW_TO = ROOT / "docs" / "how-to" / "recover-from-a-disaster.md"
-KILLS = 3
+KILLS = 2
+INTERRUPTED = 130
 PATIENCE_SECONDS = 60
 
 
@@ -67,6 +69,23 @@ async def kill_exports(up: Up, archive: Path) -> None:
         shutil.rmtree(archive)
 
 
+async def drills_that_end_early(up: Up) -> None:
+    """A drill of another ledger's archive, an export into a file, a drill that is told to end."""
+    another = await up.run("drill", str(GOLDEN))
+    assert (another.status, "is the archive of ledger" in another.err) == (2, True), another.err
+    into = await up.run("archive", "export", str(GOLDEN / "manifest.json"))
+    assert (into.status, "File exists" in into.err) == (2, True), into.err
+    scratch = up.folder / "scratch"
+    told = await up.start("drill", "--scratch", str(scratch))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (scratch / "ledger" / "postgres.password").exists():
+            await asyncio.sleep(0.01)
+    told.send_signal(signal.SIGTERM)
+    await told.communicate()
+    assert told.returncode == INTERRUPTED
+    assert not scratch.exists()
+
+
 async def versions(up: Up, name: str) -> list[dict[str, Any]]:
     listed = await up.run("version", "list", name, "--json")
     assert listed.status == 0, listed.err
@@ -98,6 +117,7 @@ async def test_the_how_to_brings_back_what_a_machine_had(tmp_path: Path) -> None
         points, noted = await application.points(shared), await versions(up, shared)
         head = (await up.run("log", "verify")).out
         assert points[90_001][0] == {"source_id": "1"}
+        await drills_that_end_early(up)
         refused = await up.run("archive", "import", str(archive), "--yes")
         assert (refused.status, "is in use by process" in refused.err) == (2, True), refused.err
         await application.qdrant.close()
