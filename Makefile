@@ -1,6 +1,6 @@
 # make demo, make test: each sets up what it needs in .venv from the locked requirements.
 PYTHON ?= python3
-JOBS ?= 2
+JOBS ?= 3
 FAULTS_SEEDS ?= 1..200
 VENV := .venv
 BIN := $(VENV)/bin

@@ -5,7 +5,7 @@ import gzip
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -87,28 +87,46 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects_module, "SMALL_OBJECT", 3500)
 
 
-@pytest.fixture
-async def elsewhere(other_ledger_database: str) -> AsyncIterator[Database]:
-    """A database with an empty ledger, where nothing of a world is."""
-    async with open_database(other_ledger_database) as database:
-        yield database
+@dataclass(frozen=True)
+class Places:
+    """Where a ledger is exported from, to, and imported into.
+
+    Attributes:
+        database: of the world.
+        stored: where the world keeps large objects.
+        archive: the folder.
+        elsewhere: a database with an empty ledger, where nothing of the world is.
+        others: a storage without objects.
+        tmp_path: has all of their folders.
+    """
+
+    database: Database
+    stored: StoredObjects
+    archive: ArchiveFolder
+    elsewhere: Database
+    others: StoredObjects
+    tmp_path: Path
+
+    async def export(self) -> Manifest:
+        """Export the world's ledger."""
+        return await export(self.database, self.stored, self.archive, silent)
+
+    async def load(self) -> Manifest:
+        """Import the archive elsewhere."""
+        return await load(self.elsewhere, self.others, self.archive)
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> ArchiveFolder:
-    return ArchiveFolder(tmp_path / "archive")
+async def places(
+    database: Database, other_ledger_database: str, tmp_path: Path
+) -> AsyncIterator[Places]:
+    def storage(name: str) -> StoredObjects:
+        return StoredObjects((tmp_path / name).as_uri())
 
-
-@pytest.fixture
-def stored(tmp_path: Path) -> StoredObjects:
-    """Where the world keeps large objects."""
-    return StoredObjects((tmp_path / "objects").as_uri())
-
-
-@pytest.fixture
-def others(tmp_path: Path) -> StoredObjects:
-    """A storage without objects."""
-    return StoredObjects((tmp_path / "other objects").as_uri())
+    async with open_database(other_ledger_database) as elsewhere:
+        archive = ArchiveFolder(tmp_path / "archive")
+        stored, others = storage("objects"), storage("other objects")
+        yield Places(database, stored, archive, elsewhere, others, tmp_path)
 
 
 def silent(*_: Any) -> None:
@@ -122,6 +140,14 @@ async def said(database: Database) -> dict[str, list[tuple[Any, ...]]]:
             name: [tuple(row) for row in await connection.fetch(query)]
             for name, query in TABLES.items()
         }
+
+
+async def same_ledger(places: Places) -> None:
+    """Every table says the same in both databases; objects that nobody needs are left out."""
+    before, after = await said(places.database), await said(places.elsewhere)
+    for name in TABLES.keys() - {"objects"}:
+        assert after[name] == before[name], name
+    assert set(after["objects"]) <= set(before["objects"])
 
 
 async def ledger_id(database: Database) -> str:
@@ -181,18 +207,12 @@ async def written(world: World) -> None:
 
 
 async def test_what_is_imported_is_the_ledger_that_was_exported(
-    world: World,
-    database: Database,
-    elsewhere: Database,
-    archive: ArchiveFolder,
-    stored: StoredObjects,
-    others: StoredObjects,
-    tmp_path: Path,
+    world: World, places: Places
 ) -> None:
     await busy(world)
 
-    manifest = await export(database, stored, archive, silent)
-    loaded = await load(elsewhere, others, archive)
+    manifest = await places.export()
+    loaded = await places.load()
 
     head = await world.ledger.head()
     assert manifest == loaded
@@ -201,33 +221,23 @@ async def test_what_is_imported_is_the_ledger_that_was_exported(
     assert len(manifest.of(EVENTS)) > 1
     assert manifest.large > 1
     assert manifest.count(OBJECTS) > 1
-    before, after = await said(database), await said(elsewhere)
-    for name in TABLES.keys() - {"objects"}:
-        assert after[name] == before[name], name
-    assert set(after["objects"]) <= set(before["objects"])
-    assert sorted(_names(tmp_path / "other objects")) == sorted(large(archive))
-    assert await ledger_id(elsewhere) == await ledger_id(database)
-    assert await verify_chain(elsewhere) == head
-    await verify_derived(elsewhere)
+    await same_ledger(places)
+    assert sorted(_names(places.tmp_path / "other objects")) == sorted(large(places.archive))
+    assert await ledger_id(places.elsewhere) == await ledger_id(places.database)
+    assert await verify_chain(places.elsewhere) == head
+    await verify_derived(places.elsewhere)
 
 
-async def test_a_later_export_adds_what_came_since(
-    world: World,
-    database: Database,
-    elsewhere: Database,
-    archive: ArchiveFolder,
-    stored: StoredObjects,
-    others: StoredObjects,
-) -> None:
+async def test_a_later_export_adds_what_came_since(world: World, places: Places) -> None:
     await busy(world)
-    first = await export(database, stored, archive, silent)
-    written = {part.path: (archive.path / part.path).stat().st_ino for part in first.parts}
+    first = await places.export()
+    written = {part.path: (places.archive.path / part.path).stat().st_ino for part in first.parts}
 
-    again = await export(database, stored, archive, silent)
+    again = await places.export()
     name = world.names["2", "documents"]
     await live_write(world, name, one(70_003, 2, "later"))
     await live_write(world, name, one(70_003, 2, "later still"))
-    last = await export(database, stored, archive, silent)
+    last = await places.export()
 
     assert again.head == first.head
     assert last.head == await world.ledger.head()
@@ -235,42 +245,27 @@ async def test_a_later_export_adds_what_came_since(
     assert list(last.parts[: len(kept)]) == kept
     # Those of the archive before stay for whoever is just reading it, and no longer.
     assert {part.path for part in (*again.parts, *last.parts)} == {
-        f"{file.parent.name}/{file.name}" for file in archive.path.glob("[aeo]*/*")
+        f"{file.parent.name}/{file.name}" for file in places.archive.path.glob("[aeo]*/*")
     }
     for part in kept:
-        assert (archive.path / part.path).stat().st_ino == written[part.path]
-    await load(elsewhere, others, archive)
-    before, after = await said(database), await said(elsewhere)
-    for table in TABLES.keys() - {"objects"}:
-        assert after[table] == before[table], table
+        assert (places.archive.path / part.path).stat().st_ino == written[part.path]
+    await places.load()
+    await same_ledger(places)
 
 
-async def test_work_waits_after_an_import(
-    world: World,
-    database: Database,
-    elsewhere: Database,
-    archive: ArchiveFolder,
-    stored: StoredObjects,
-    others: StoredObjects,
-) -> None:
+async def test_work_waits_after_an_import(world: World, places: Places) -> None:
     await written(world)
-    await export(database, stored, archive, silent)
-    await load(elsewhere, others, archive)
+    await places.export()
+    await places.load()
 
-    async with PostgresLedger(elsewhere) as ledger:
+    async with PostgresLedger(places.elsewhere) as ledger:
         with pytest.raises(Halted, match=r"imported from an archive of .* recover"):
             await ledger.working()
 
 
 @pytest.mark.parametrize("step", ["flow", "hand-over", "aliases"])
 async def test_a_migration_goes_on_where_it_was_exported(
-    world: World,
-    database: Database,
-    elsewhere: Database,
-    archive: ArchiveFolder,
-    stored: StoredObjects,
-    others: StoredObjects,
-    step: str,
+    world: World, step: str, places: Places
 ) -> None:
     """The coordinator is gone right before a step is completed, and its database with it."""
     await adopted(world)
@@ -287,9 +282,9 @@ async def test_a_migration_goes_on_where_it_was_exported(
         async with world.workers(tools):
             await world.settled(migration.id)
 
-    await export(database, stored, archive, silent)
-    await load(elsewhere, others, archive)
-    async with moved(world, elsewhere, others) as there, there.workers():
+    await places.export()
+    await places.load()
+    async with moved(world, places.elsewhere, places.others) as there, there.workers():
         done = await there.settled(migration.id)
         assert done.state is State.COMPLETED, done.error
         name = there.names["1", "documents"]
@@ -308,21 +303,14 @@ async def _physical(world: World, alias: str) -> str:
     return (await world.aliases())[alias]
 
 
-async def test_a_rollback_gives_back_what_the_archive_says(
-    world: World,
-    database: Database,
-    elsewhere: Database,
-    archive: ArchiveFolder,
-    stored: StoredObjects,
-    others: StoredObjects,
-) -> None:
+async def test_a_rollback_gives_back_what_the_archive_says(world: World, places: Places) -> None:
     await world.fill()
     before = await world.picture()
     done = await world.migrate()
-    await export(database, stored, archive, silent)
-    await load(elsewhere, others, archive)
+    await places.export()
+    await places.load()
 
-    async with moved(world, elsewhere, others) as there:
+    async with moved(world, places.elsewhere, places.others) as there:
         back = await there.roll_back(done)
 
         assert back.state is State.ROLLED_BACK, back.error
@@ -330,12 +318,7 @@ async def test_a_rollback_gives_back_what_the_archive_says(
 
 
 async def test_a_way_back_that_waits_for_a_rollback_goes_on_waiting(
-    world: World,
-    database: Database,
-    elsewhere: Database,
-    archive: ArchiveFolder,
-    stored: StoredObjects,
-    others: StoredObjects,
+    world: World, places: Places
 ) -> None:
     await adopted(world)
     done = await world.migrate()
@@ -346,10 +329,10 @@ async def test_a_way_back_that_waits_for_a_rollback_goes_on_waiting(
     assert refused.state is State.FAILED
     assert await world.tools.ranges.remaining() == 0
 
-    await export(database, stored, archive, silent)
-    await load(elsewhere, others, archive)
+    await places.export()
+    await places.load()
 
-    assert await PostgresFlowRanges(elsewhere).remaining() == 0
+    assert await PostgresFlowRanges(places.elsewhere).remaining() == 0
 
 
 Damage = Callable[[ArchiveFolder, Manifest], str]
@@ -481,232 +464,186 @@ DAMAGES: list[Damage] = [
 
 
 async def test_a_damaged_archive_is_named_and_nothing_is_imported(
-    world: World,
-    database: Database,
-    elsewhere: Database,
-    archive: ArchiveFolder,
-    stored: StoredObjects,
-    others: StoredObjects,
-    tmp_path: Path,
+    world: World, places: Places
 ) -> None:
     await written(world)
-    manifest = await export(database, stored, archive, silent)
-    empty = await said(elsewhere)
+    manifest = await places.export()
+    empty = await said(places.elsewhere)
 
     for number, damage in enumerate(DAMAGES):
-        copy = ArchiveFolder(tmp_path / f"copy {number}")
-        shutil.copytree(archive.path, copy.path)
+        copy = ArchiveFolder(places.tmp_path / f"copy {number}")
+        shutil.copytree(places.archive.path, copy.path)
         assert await check(copy) == manifest
         named = damage(copy, manifest)
 
         with pytest.raises(Damaged) as refused:
-            await load(elsewhere, others, copy)
+            await load(places.elsewhere, places.others, copy)
 
         assert named in str(refused.value), damage
-        assert await said(elsewhere) == empty
-        assert not list(_files(tmp_path / "other objects"))
-    await load(elsewhere, others, archive)
+        assert await said(places.elsewhere) == empty
+        assert not list(_files(places.tmp_path / "other objects"))
+    await places.load()
 
 
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
 
 
-async def test_all_files_that_differ_are_named(
-    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects
-) -> None:
+async def test_all_files_that_differ_are_named(world: World, places: Places) -> None:
     await written(world)
-    manifest = await export(database, stored, archive, silent)
+    manifest = await places.export()
     for part in manifest.of(EVENTS):
-        flipped(archive.path / part.path, 80)
+        flipped(places.archive.path / part.path, 80)
 
     with pytest.raises(Damaged) as refused:
-        await check(archive)
+        await check(places.archive)
 
     assert len(refused.value.problems) == len(manifest.of(EVENTS)) > 1
 
 
-async def test_a_ledger_that_has_events_is_not_imported_into(
-    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects
-) -> None:
+async def test_a_ledger_that_has_events_is_not_imported_into(world: World, places: Places) -> None:
     await written(world)
-    await export(database, stored, archive, silent)
-    before = await said(database)
+    await places.export()
+    before = await said(places.database)
 
     with pytest.raises(Rejected, match="is not empty"):
-        await load(database, stored, archive)
+        await load(places.database, places.stored, places.archive)
 
-    assert await said(database) == before
+    assert await said(places.database) == before
 
 
-async def test_two_imports_at_once_are_one(
-    world: World,
-    database: Database,
-    elsewhere: Database,
-    archive: ArchiveFolder,
-    stored: StoredObjects,
-    others: StoredObjects,
-) -> None:
+async def test_two_imports_at_once_are_one(world: World, places: Places) -> None:
     await written(world)
-    await export(database, stored, archive, silent)
+    await places.export()
 
     ended = await asyncio.gather(
-        load(elsewhere, others, archive), load(elsewhere, others, archive), return_exceptions=True
+        load(places.elsewhere, places.others, places.archive),
+        load(places.elsewhere, places.others, places.archive),
+        return_exceptions=True,
     )
 
     assert sorted(type(one).__name__ for one in ended) == ["Conflict", "Manifest"]
-    assert (await said(elsewhere))["heads"] == (await said(database))["heads"]
+    assert (await said(places.elsewhere))["heads"] == (await said(places.database))["heads"]
 
 
-async def test_where_no_archive_is_nothing_is_imported(
-    elsewhere: Database, archive: ArchiveFolder, others: StoredObjects
-) -> None:
+async def test_where_no_archive_is_nothing_is_imported(places: Places) -> None:
     with pytest.raises(NotFound, match="there is no archive in"):
-        await load(elsewhere, others, archive)
+        await places.load()
 
 
-async def test_an_empty_ledger_gives_an_archive_of_nothing(
-    database: Database,
-    elsewhere: Database,
-    archive: ArchiveFolder,
-    stored: StoredObjects,
-    others: StoredObjects,
-) -> None:
-    manifest = await export(database, stored, archive, silent)
+async def test_an_empty_ledger_gives_an_archive_of_nothing(places: Places) -> None:
+    manifest = await places.export()
 
     assert manifest.count(EVENTS) == 0
     with pytest.raises(Rejected, match="has no event"):
-        await load(elsewhere, others, archive)
+        await places.load()
 
 
-async def test_an_altered_ledger_is_not_exported(
-    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects
-) -> None:
+async def test_an_altered_ledger_is_not_exported(world: World, places: Places) -> None:
     await written(world)
     async with tampering(world.url) as owner:
         await owner.execute("UPDATE events SET state = state || ' ' WHERE position = 45")
 
     with pytest.raises(Altered, match="event 45 is not what was recorded"):
-        await export(database, stored, archive, silent)
+        await places.export()
 
-    assert archive.manifest() is None
+    assert places.archive.manifest() is None
 
 
 async def test_a_ledger_that_was_set_back_goes_to_another_folder(
-    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects
+    world: World, places: Places
 ) -> None:
     await written(world)
-    first = await export(database, stored, archive, silent)
+    first = await places.export()
     async with tampering(world.url) as owner:
         await owner.execute("UPDATE events SET context = '{}' WHERE position = 45")
         await write_hashes_anew(owner, 45)
 
     with pytest.raises(Rejected, match="set back to an older backup"):
-        await export(database, stored, archive, silent)
+        await places.export()
 
-    assert archive.manifest() == first
+    assert places.archive.manifest() == first
 
 
-async def test_an_archive_of_another_ledger_is_left(
-    world: World,
-    database: Database,
-    elsewhere: Database,
-    archive: ArchiveFolder,
-    stored: StoredObjects,
-) -> None:
+async def test_an_archive_of_another_ledger_is_left(world: World, places: Places) -> None:
     await written(world)
-    first = await export(database, stored, archive, silent)
+    first = await places.export()
 
     with pytest.raises(Rejected, match="is the archive of ledger"):
-        await export(elsewhere, stored, archive, silent)
+        await export(places.elsewhere, places.stored, places.archive, silent)
 
-    assert archive.manifest() == first
+    assert places.archive.manifest() == first
 
 
-async def test_a_folder_of_others_is_left(
-    database: Database, archive: ArchiveFolder, stored: StoredObjects
-) -> None:
-    archive.path.mkdir()
-    (archive.path / "thesis.odt").write_text("years of work")
+async def test_a_folder_of_others_is_left(places: Places) -> None:
+    places.archive.path.mkdir()
+    (places.archive.path / "thesis.odt").write_text("years of work")
 
     with pytest.raises(Rejected, match=r"has files of others, such as 'thesis\.odt'"):
-        await export(database, stored, archive, silent)
+        await places.export()
 
-    assert [file.name for file in archive.path.iterdir() if file.name != ".lock"] == ["thesis.odt"]
+    assert [file.name for file in places.archive.path.iterdir() if file.name != ".lock"] == [
+        "thesis.odt"
+    ]
 
 
-async def test_one_export_at_a_time(
-    database: Database, archive: ArchiveFolder, stored: StoredObjects
-) -> None:
-    with archive.writing(), pytest.raises(Conflict, match="another export"):
-        await export(database, stored, archive, silent)
+async def test_one_export_at_a_time(places: Places) -> None:
+    with places.archive.writing(), pytest.raises(Conflict, match="another export"):
+        await places.export()
 
 
 async def test_an_object_that_is_missing_is_named_and_comes_with_a_later_export(
-    world: World,
-    database: Database,
-    elsewhere: Database,
-    archive: ArchiveFolder,
-    stored: StoredObjects,
-    others: StoredObjects,
-    tmp_path: Path,
+    world: World, places: Places
 ) -> None:
     await written(world)
-    lost = min(_files(tmp_path / "objects"))
+    lost = min(_files(places.tmp_path / "objects"))
     address = lost.parent.name + lost.name
     kept = lost.read_bytes()
     lost.unlink()
 
-    lacking = await export(database, stored, archive, silent)
+    lacking = await places.export()
     assert [(one.address, one.manifest) for one in lacking.lacking] == [(address, False)]
     assert address in lacking.lacking[0].why
-    assert await check(archive) == lacking
+    assert await check(places.archive) == lacking
 
     lost.write_bytes(kept)
-    whole = await export(database, stored, archive, silent)
+    whole = await places.export()
     assert whole.lacking == ()
-    assert address in large(archive)
-    await load(elsewhere, others, archive)
-    assert (await said(elsewhere))["heads"] == (await said(database))["heads"]
+    assert address in large(places.archive)
+    await places.load()
+    assert (await said(places.elsewhere))["heads"] == (await said(places.database))["heads"]
 
 
-async def test_what_nobody_needs_does_not_stop_an_import(
-    world: World,
-    database: Database,
-    elsewhere: Database,
-    archive: ArchiveFolder,
-    stored: StoredObjects,
-    others: StoredObjects,
-) -> None:
+async def test_what_nobody_needs_does_not_stop_an_import(world: World, places: Places) -> None:
     """As after a power cut in the middle of a later export, or from a file manager."""
     await written(world)
-    await export(database, stored, archive, silent)
-    torn = archive.path / "large" / "ab" / ("cd" * 31)
+    await places.export()
+    torn = places.archive.path / "large" / "ab" / ("cd" * 31)
     torn.parent.mkdir(exist_ok=True)
     torn.touch()
-    (archive.path / "large" / ".DS_Store").touch()
+    (places.archive.path / "large" / ".DS_Store").touch()
 
-    await load(elsewhere, others, archive)
+    await places.load()
 
-    assert (await said(elsewhere))["heads"] == (await said(database))["heads"]
+    assert (await said(places.elsewhere))["heads"] == (await said(places.database))["heads"]
 
 
 async def test_a_large_object_of_an_export_that_was_cut_off_is_written_again(
-    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects, tmp_path: Path
+    world: World, places: Places
 ) -> None:
     await written(world)
-    await export(database, stored, archive, silent)
+    await places.export()
     generation = (await world.looked_after(world.named("direct"))).generation
     await world.write(generation, document_points(["1"] * 100, first=5000, seed=99))
-    new = set(_names(tmp_path / "objects")) - set(large(archive))
+    new = set(_names(places.tmp_path / "objects")) - set(large(places.archive))
     (address,) = new
-    torn = archive.path / "large" / address[:2] / address[2:]
+    torn = places.archive.path / "large" / address[:2] / address[2:]
     torn.parent.mkdir(exist_ok=True)
     torn.write_bytes(b"half of")
 
-    await export(database, stored, archive, silent)
+    await places.export()
 
-    await check(archive)
+    await check(places.archive)
 
 
 def _names(folder: Path) -> list[str]:
@@ -714,26 +651,21 @@ def _names(folder: Path) -> list[str]:
 
 
 async def test_files_that_are_gone_are_noticed_by_the_next_export(
-    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects
+    world: World, places: Places
 ) -> None:
     await written(world)
-    first = await export(database, stored, archive, silent)
+    first = await places.export()
     part = first.of(EVENTS)[0]
-    (archive.path / part.path).write_bytes(b"")
+    (places.archive.path / part.path).write_bytes(b"")
 
     with pytest.raises(Damaged, match=f"{part.path} is not what was written; export to another"):
-        await export(database, stored, archive, silent)
+        await places.export()
 
-    assert archive.manifest() == first
+    assert places.archive.manifest() == first
 
 
 async def test_an_archive_without_a_manifest_of_a_change_set_is_not_imported(
-    world: World,
-    database: Database,
-    elsewhere: Database,
-    archive: ArchiveFolder,
-    stored: StoredObjects,
-    others: StoredObjects,
+    world: World, places: Places
 ) -> None:
     await written(world)
     async with tampering(world.url) as owner:
@@ -742,44 +674,36 @@ async def test_an_archive_without_a_manifest_of_a_change_set_is_not_imported(
             " (SELECT decode(convert_from(state, 'UTF8')::jsonb->>'manifest', 'hex') FROM events"
             " WHERE topic = 'generation.change-set-recorded' LIMIT 1)"
         )
-    manifest = await export(database, stored, archive, silent)
+    manifest = await places.export()
     assert [one.manifest for one in manifest.lacking] == [True]
 
     with pytest.raises(Damaged, match="lacks manifest"):
-        await load(elsewhere, others, archive)
+        await places.load()
 
-    assert (await said(elsewhere))["events"] == []
+    assert (await said(places.elsewhere))["events"] == []
 
 
 async def test_a_storage_that_has_nothing_is_not_taken_for_lost_objects(
-    world: World,
-    database: Database,
-    archive: ArchiveFolder,
-    others: StoredObjects,
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, monkeypatch: pytest.MonkeyPatch, places: Places
 ) -> None:
     monkeypatch.setattr(exporting, "MOST_LACKING", 5)
     await written(world)
 
     with pytest.raises(Corrupt, match=r"is file:.* the storage of this ledger"):
-        await export(database, others, archive, silent)
+        await export(places.database, places.others, places.archive, silent)
 
 
-async def test_events_that_are_gone_from_the_end_are_noticed(
-    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects
-) -> None:
+async def test_events_that_are_gone_from_the_end_are_noticed(world: World, places: Places) -> None:
     await written(world)
     end = (await world.ledger.head()).position
     async with tampering(world.url) as owner:
         await owner.execute("DELETE FROM events WHERE position = $1", end)
 
     with pytest.raises(Altered, match=f"tip disagrees with event {end}"):
-        await export(database, stored, archive, silent)
+        await places.export()
 
 
-async def test_an_altered_small_object_is_named(
-    world: World, database: Database, archive: ArchiveFolder, stored: StoredObjects
-) -> None:
+async def test_an_altered_small_object_is_named(world: World, places: Places) -> None:
     await written(world)
     async with tampering(world.url) as owner:
         address = await owner.fetchval(
@@ -788,20 +712,13 @@ async def test_an_altered_small_object_is_named(
             " RETURNING address"
         )
 
-    manifest = await export(database, stored, archive, silent)
+    manifest = await places.export()
 
     assert [one.address for one in manifest.lacking] == [address.hex()]
     assert "not what it was" in manifest.lacking[0].why
 
 
-async def test_dead_letters_are_still_there(
-    world: World,
-    database: Database,
-    elsewhere: Database,
-    archive: ArchiveFolder,
-    stored: StoredObjects,
-    others: StoredObjects,
-) -> None:
+async def test_dead_letters_are_still_there(world: World, places: Places) -> None:
     await adopted(world)
     status = await world.looked_after(world.docs)
     applications = world.tools.applications
@@ -810,10 +727,10 @@ async def test_dead_letters_are_still_there(
     await live_write(world, world.docs, one(70_001, 1, "refused"))
     await applications.dead_letter(lease, status.recorded + 1, "Rejected", "no", MARA)
 
-    await export(database, stored, archive, silent)
-    await load(elsewhere, others, archive)
+    await places.export()
+    await places.load()
 
-    found = await PostgresApplications(elsewhere, None).status(status.generation)  # type: ignore[arg-type]
+    found = await PostgresApplications(places.elsewhere, None).status(status.generation)  # type: ignore[arg-type]
     assert found is not None
     assert found.halted_at == status.recorded + 1
     assert found.store == STORE
