@@ -238,9 +238,10 @@ class Rows:
             self._count += 1
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._zipped.close()
-        _sync(self._file)
-        self._file.close()
+        with self._file:
+            self._zipped.close()
+            if kind is None:
+                _sync(self._file)
         if kind is None:
             self.part = self._folder.part(self._kind, self._path, self._count)
 

@@ -22,6 +22,7 @@ from adapters.archive.export import export
 from adapters.archive.folder import ArchiveFolder
 from adapters.archive.load import load
 from adapters.archive.manifest import EVENTS, OBJECTS, Manifest
+from adapters.cli.archive import named_after
 from adapters.objects import store as objects_module
 from adapters.objects.store import SizedObjects, StoredObjects
 from adapters.postgres import copying
@@ -34,13 +35,14 @@ from adapters.postgres.leaders import PostgresLeaders
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.objects import PostgresObjects
 from adapters.postgres.views import PostgresViews
-from domain.model.errors import Conflict, Corrupt, Halted, NotFound, Rejected
+from domain.model.errors import Conflict, Corrupt, DiskFull, Halted, NotFound, Rejected
 from domain.model.migration import State
 from domain.model.recorded import Cursor
 from domain.use_cases.flows import reading
 from domain.use_cases.tools import Tools
 from domain.use_cases.write_points import Delete
 from tests.contract.tampering import tampering, write_hashes_anew
+from tests.disks import small_disk
 from tests.integration.builders import document_points
 from tests.integration.faults import Crash, Wrapped
 from tests.integration.worlds import MARA, STORE, World, eventually
@@ -585,6 +587,27 @@ async def test_a_folder_of_others_is_left(places: Places) -> None:
     assert [file.name for file in places.archive.path.iterdir() if file.name != ".lock"] == [
         "thesis.odt"
     ]
+
+
+@pytest.mark.parametrize("leave", [0, 40_000])
+async def test_a_full_disk_ends_an_export_and_the_next_one_goes_on(
+    world: World, places: Places, leave: int
+) -> None:
+    await written(world)
+    with small_disk(places.tmp_path / "volume", 8) as disk:
+        archive = ArchiveFolder(disk.folder / "archive")
+        first = await export(places.database, places.stored, archive, silent)
+        await world.write(await world.generation("more"), document_points(["1"] * 2000, seed=77))
+        disk.fill(leave=leave)
+
+        with pytest.raises(DiskFull, match=str(disk.folder)), named_after(archive.path):
+            await export(places.database, places.stored, archive, silent)
+
+        assert await check(archive) == first
+        disk.make_room()
+        last = await export(places.database, places.stored, archive, silent)
+        assert await check(archive) == last
+        assert last.head == await world.ledger.head()
 
 
 async def test_one_export_at_a_time(places: Places) -> None:
