@@ -7,7 +7,7 @@ import typer
 
 from adapters.bootstrap import DEFAULT, Service, open_service
 from adapters.cli.command import At, Cli, Name, Reason, Store, Yes
-from adapters.cli.tables import pairs, rows
+from adapters.cli.tables import pairs, rows, say
 from adapters.embedders.lsa import LsaModel
 from domain.model.errors import NotFound, Rejected
 from domain.model.generation import Application
@@ -217,10 +217,7 @@ async def _decide(cli: Cli, name: str, store: str, reason: str, *, yes: bool, ag
         await decide(status.generation, cli.context(reason))
     done = "tried again" if again else "given up"
     document = {"physical": status.physical, "change": status.halted_at, "is": done}
-    if cli.json:
-        cli.emit(document)
-    else:
-        pairs(cli.console, document)
+    say(cli, document)
 
 
 async def _halted(service: Service, store: str, name: str) -> GenerationStatus:

@@ -4,6 +4,7 @@ import typer
 
 from adapters.cli import (
     archive,
+    collections,
     data,
     drill,
     log,
@@ -59,8 +60,8 @@ for group, name, function in (
     (app, "rollback", migrations.roll_back),
     (app, "verify", verifying.verify),
     (app, "repair", verifying.repair),
-    (app, "rebuild", migrations.rebuild),
-    (app, "restore", migrations.restore),
+    (app, "rebuild", collections.rebuild),
+    (app, "restore", collections.restore),
     (app, "search", data.search),
     (app, "recover", recover.recover),
     (app, "drill", drill.drill),
@@ -70,7 +71,7 @@ for group, name, function in (
     (migration, "cancel", migrations.cancel),
     (collection, "list", data.list_collections),
     (collection, "show", data.show_collection),
-    (collection, "adopt", migrations.adopt),
+    (collection, "adopt", collections.adopt),
     (version, "list", versions.list_versions),
     (version, "tag", versions.tag),
     (version, "diff", versions.diff),

@@ -8,16 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from adapters.bootstrap import DEFAULT, Service, open_service
-from adapters.cli.command import FAILED, Cli, ExitCode, Name, Reason, Store, Yes
+from adapters.bootstrap import Service, open_service
+from adapters.cli.command import FAILED, Cli, ExitCode, Reason, Yes
 from adapters.cli.following import describe, follow, observe
 from adapters.cli.specs import read_spec
-from adapters.cli.tables import pairs, rows, show_plan
-from adapters.files.parquet import SUFFIX, ParquetFile
+from adapters.cli.tables import pairs, rows, say, show_plan
 from domain.model.errors import NotFound, Rejected
 from domain.model.migration import Migration, State
 from domain.model.recipes import recipe_for
-from domain.use_cases.export_version import export_version
 from domain.use_cases.no_longer_true import no_longer_true
 from domain.use_cases.old_sides import old_sides
 from domain.use_cases.plan_migration import Planned, migration_named, plan_migration
@@ -27,8 +25,6 @@ from domain.use_cases.steer_migration import (
     roll_back_migration,
     start_migration,
 )
-from domain.use_cases.tools import recorded_schema
-from domain.use_cases.versions import find_version
 
 Spec = Annotated[Path, typer.Argument(help="Spec file, YAML or JSON.")]
 Target = Annotated[str, typer.Argument(metavar="ID|SPEC", help="Migration id, or a spec file.")]
@@ -149,7 +145,7 @@ async def _run(
         context = cli.context(reason or migration.spec["reason"])
         migration = await start_migration(service.tools, migration, context)
     if detach:
-        _say(cli, {"id": str(migration.id), "state": migration.state})
+        say(cli, {"id": str(migration.id), "state": migration.state})
         return 0
     log = log_file or _log(cli, migration)
     return await follow(cli, service, migration, log=log, wanted=State.COMPLETED)
@@ -161,7 +157,7 @@ def _log(cli: Cli, migration: Migration) -> Path:
 
 async def _already_done(cli: Cli, service: Service, migration: Migration) -> int:
     untrue = await no_longer_true(service.tools, migration)
-    _say(
+    say(
         cli,
         {
             "id": str(migration.id),
@@ -172,13 +168,6 @@ async def _already_done(cli: Cli, service: Service, migration: Migration) -> int
         },
     )
     return FAILED if untrue else 0
-
-
-def _say(cli: Cli, document: dict[str, Any]) -> None:
-    if cli.json:
-        cli.emit(document)
-    else:
-        pairs(cli.console, document)
 
 
 async def _named(service: Service, reference: str) -> Migration:
@@ -202,7 +191,7 @@ async def roll_back(
     async with open_service(cli.settings) as service:
         found = await _named(service, migration)
         if found.state in {State.ROLLED_BACK, State.CANCELLED}:
-            _say(cli, {"id": str(found.id), "state": found.state, "nothing_to_do": True})
+            say(cli, {"id": str(found.id), "state": found.state, "nothing_to_do": True})
             return 0
         if not reason:
             raise Rejected("a rollback needs --reason, which is recorded")
@@ -218,122 +207,12 @@ async def roll_back(
         return await follow(cli, service, asked, log=log, wanted=wanted)
 
 
-async def adopt(
-    cli: Cli,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Physical collection.")],
-    *,
-    store: Store = DEFAULT,
-    yes: Yes = False,
-    reason: Reason = "",
-) -> int:
-    """Let the ledger know every point of a collection; the same as the recipe adopt-collections."""
-    if not reason:
-        raise Rejected("adopting needs --reason, which is recorded")
-    spec = {
-        "version": 1,
-        "name": f"adopt {name}",
-        "recipe": "adopt-collections",
-        "reason": reason,
-        "store": store,
-        "collections": [name],
-    }
-    return await _plan_and_run(cli, spec, yes=yes)
-
-
-async def _plan_and_run(cli: Cli, spec: dict[str, Any], *, yes: bool) -> int:
+async def plan_and_run(cli: Cli, spec: dict[str, Any], *, yes: bool) -> int:
     """Plan a spec that a command made, show it, ask, and run it to its end."""
     reason = spec["reason"]
     async with open_service(cli.settings) as service:
         planned = await plan_migration(service.tools, spec, cli.context(reason))
         return await _run(cli, service, planned.migration, yes=yes, reason=reason)
-
-
-async def rebuild(
-    cli: Cli,
-    name: Name,
-    *,
-    at: Annotated[str, typer.Option(metavar="VERSION", help="Label, position, or ISO 8601 time.")],
-    into: Annotated[
-        str,
-        typer.Option(metavar="NAME|FILE", help="Name of the new collection, or a .parquet file."),
-    ],
-    store: Store = DEFAULT,
-    to_store: Annotated[
-        str, typer.Option(help="Vector store connection of the new collection; the same if empty.")
-    ] = "",
-    yes: Yes = False,
-    reason: Reason = "",
-) -> int:
-    """Make a collection as another one was; the same as the recipe rebuild-version.
-
-    Into a file it writes the points with their vectors, and changes nothing.
-    """
-    if into.endswith(SUFFIX):
-        return await _rebuild_file(cli, name, at, Path(into), store)
-    if not reason:
-        raise Rejected("rebuilding needs --reason, which is recorded")
-    spec = {
-        "version": 1,
-        "name": f"rebuild {name} at {at}",
-        "recipe": "rebuild-version",
-        "reason": reason,
-        "from": {"store": store, "collection": name, "at": at},
-        "to": {"store": to_store or store, "collection": into},
-    }
-    return await _plan_and_run(cli, spec, yes=yes)
-
-
-async def restore(
-    cli: Cli,
-    name: Name,
-    *,
-    to: Annotated[str, typer.Option(metavar="VERSION", help="Label, position, or ISO 8601 time.")],
-    discard_later_writes: Annotated[
-        bool,
-        typer.Option(
-            "--discard-later-writes", help="Let writes of applications go that came later."
-        ),
-    ] = False,
-    store: Store = DEFAULT,
-    yes: Yes = False,
-    reason: Reason = "",
-) -> int:
-    """Make a collection exactly what it was; the same as the recipe restore-version.
-
-    It is a migration like any other: `rollback` undoes it.
-    """
-    if not reason:
-        raise Rejected("restoring needs --reason, which is recorded")
-    spec = {
-        "version": 1,
-        "name": f"restore {name} to {to}",
-        "recipe": "restore-version",
-        "reason": reason,
-        "store": store,
-        "collection": name,
-        "to": to,
-        "later_writes": "discard" if discard_later_writes else "fail",
-    }
-    return await _plan_and_run(cli, spec, yes=yes)
-
-
-async def _rebuild_file(cli: Cli, name: str, at: str, path: Path, store: str) -> int:
-    async with open_service(cli.settings) as service:
-        place = await find_version(service.tools, store, name, at)
-        schema = await recorded_schema(service.ledger, place.status.generation)
-        async with ParquetFile(path, schema) as file:
-            digest = await export_version(service.tools, service.views, place, file.write)
-            document = {
-                "collection": place.status.collection,
-                "store": place.status.store,
-                "physical": place.status.physical,
-                "position": place.position,
-                "points": digest.points,
-                "digest": digest.hexdigest(),
-            }
-            file.describe({**document, "schema": schema.to_json()})
-    _say(cli, {**document, "file": str(path)})
-    return 0
 
 
 async def cancel(cli: Cli, migration: Id, *, yes: Yes = False, reason: Reason = "") -> int:

@@ -11,7 +11,7 @@ from rich.console import Console
 from adapters.bootstrap import DEFAULT, Service, open_service
 from adapters.cli.command import Cli, Command, Name, Reason, Store
 from adapters.cli.following import PATIENCE_SECONDS, require_workers
-from adapters.cli.tables import pairs
+from adapters.cli.tables import say
 from adapters.files.read_points import STDIN, read_writes
 from domain.model.errors import LedgerError, Rejected
 from domain.use_cases.wait_applied import Wait, wait_applied
@@ -109,10 +109,7 @@ async def _write(
         "is": str(wait),
         "key": done.key,
     }
-    if cli.json:
-        cli.emit(shown)
-    else:
-        pairs(cli.console, shown)
+    say(cli, shown)
 
 
 class _Done:

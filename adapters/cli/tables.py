@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from adapters.cli.command import Cli
 from domain.model.plan import Plan, StepKind
 
 Document = Mapping[str, Any]
@@ -71,6 +72,14 @@ def pairs(console: Console, document: Document) -> None:
     width = max((len(name) for name in document), default=0)
     for name, value in document.items():
         console.print(f"  {name.replace('_', ' ').ljust(width)}  {_text(value)}", markup=False)
+
+
+def say(cli: Cli, document: dict[str, Any]) -> None:
+    """A document, for people or as JSON."""
+    if cli.json:
+        cli.emit(document)
+    else:
+        pairs(cli.console, document)
 
 
 def _text(value: Any) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from adapters.bootstrap import DEFAULT, open_service
 from adapters.cli.command import FAILED, At, Cli, ExitCode, Name, Reason, Store
-from adapters.cli.tables import pairs, rows
+from adapters.cli.tables import pairs, rows, say
 from domain.model.points import id_of
 from domain.model.schema import CollectionSchema
 from domain.use_cases.diff_versions import (
@@ -93,10 +93,7 @@ async def tag(
         "points": version.points,
         "digest": version.digest,
     }
-    if cli.json:
-        cli.emit(document)
-    else:
-        pairs(cli.console, document)
+    say(cli, document)
 
 
 async def diff(
