@@ -119,6 +119,8 @@ def _show(
         )
         extra = "are left" if keep_extra else "are deleted from collections that the ledger made"
         say(f"  missing and changed points are written from the ledger; extra ones {extra}")
+    for (store, alias), physical in situation.aliases.items():
+        say(f"  alias {alias} of store {store} is pointed to {physical}", markup=False)
     say(f"{len(situation.others)} other collections are compared, and left as they are.")
     for name in situation.unknown:
         say(f"  not known to the ledger, and left: {name}", markup=False, soft_wrap=True)
@@ -153,6 +155,8 @@ def _show_end(cli: Cli, recovery: Recovery) -> None:
         cli.console.print(f"timeline {recovery.timeline}; work goes on")
     else:
         cli.console.print("work goes on")
+    for problem in recovery.refused:
+        cli.console.print(f"  {problem}", markup=False, soft_wrap=True)
     if not recovery.complete:
         cli.console.print("[red]not everything could be put right[/red]; see above")
 
@@ -178,6 +182,7 @@ def _document(recovery: Recovery) -> dict[str, Any]:
             {"alias": alias, "store": store, "collection": physical}
             for (store, alias), physical in situation.aliases.items()
         ],
+        "refused": recovery.refused,
         "unknown": list(situation.unknown),
         "topics_of_others": [vars(witness) for witness in situation.taken],
         "complete": recovery.complete,

@@ -1,5 +1,6 @@
 """Commands that compare collections with the ledger, and put right what differs."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -35,7 +36,9 @@ async def verify(
     async with open_service(cli.settings) as service:
         if at is not None:
             place = await find_version(service.tools, store, name, at)
-            found = await compare(service.tools, place.status, place.through)
+            now = (await find_version(service.tools, store, name, None)).status
+            served = place.status if now.gone else replace(place.status, physical=now.physical)
+            found = await compare(service.tools, served, place.through)
         else:
             status = await _ready(service, store, name)
             if record and await _may_record(service):

@@ -1,7 +1,10 @@
 """What became of a collection after one of its versions."""
 
+from collections.abc import Collection
 from typing import Any
+from uuid import UUID
 
+from domain.model.flow import Flow
 from domain.model.generation import Generation
 from domain.model.recipes.recipe import LaterFacts
 from domain.ports import GenerationStatus, Ledger
@@ -20,7 +23,7 @@ async def later_changes(tools: Tools, version: Place) -> LaterFacts | None:
     live = [one for one in known if not one.gone]
     if not live:
         return None
-    now = await serving(tools.ledger, live)
+    now = await serving(tools, live)
     diff = VersionDiff()
     async for _ in diff_versions(tools, version, Place(now, now.recorded, 0), diff):
         pass
@@ -39,22 +42,36 @@ async def later_writes(tools: Tools, version: Place) -> int:
     """How many writes of applications came after a version, to whatever served its collection."""
     status = version.status
     known = await generations_of(tools, status.store, status.collection)
-    first = [one.generation for one in known].index(status.generation)
-    writes = await _writes(tools.ledger, status, version.through)
-    for later in known[first + 1 :]:
-        writes += await _writes(tools.ledger, later, 0)
+    ours = {one.generation for one in known}
+    writes = 0
+    # An older generation may serve again since, after a rollback.
+    for one in known:
+        at = await tools.ledger.event_at(one.generation, version.position)
+        writes += await _writes(tools.ledger, one, at.version if at is not None else 0, ours)
     return writes
 
 
-async def _writes(ledger: Ledger, status: GenerationStatus, after: int) -> int:
+async def _writes(
+    ledger: Ledger, status: GenerationStatus, after: int, ours: Collection[UUID]
+) -> int:
     writes = 0
     async for recorded in stream_events(ledger, status.generation, after):
         event = recorded.event
-        if isinstance(event, Generation.ChangeSetRecorded) and _of_application(event.source):
+        if isinstance(event, Generation.ChangeSetRecorded) and await _counts(
+            ledger, event.source, ours
+        ):
             writes += bool(event.upserts or event.deletes)
     return writes
 
 
-def _of_application(source: dict[str, Any]) -> bool:
-    """Whether a change set is a write of an application, or such writes that were carried back."""
-    return "write" in source or bool(source.get("carried"))
+async def _counts(ledger: Ledger, source: dict[str, Any], ours: Collection[UUID]) -> bool:
+    """Whether a change set is a write of an application, or such writes that were carried back.
+
+    What is carried from one generation of a collection to another counts where it was written.
+    """
+    if "write" in source:
+        return True
+    if not source.get("carried"):
+        return False
+    flow = await ledger.load(Flow, UUID(source["flow"]))
+    return flow is None or flow.source not in ours

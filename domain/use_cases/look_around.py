@@ -57,7 +57,9 @@ class Situation:
     @property
     def nothing_to_do(self) -> bool:
         """Whether everything is as the ledger says."""
-        return not (self.findings or self.standing.halt or self.unfinished or self.wrong)
+        return not (
+            self.findings or self.standing.halt or self.unfinished or self.wrong or self.aliases
+        )
 
 
 @dataclass

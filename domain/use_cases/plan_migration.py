@@ -111,6 +111,8 @@ async def _plan(tools: Tools, recipe: Recipe, spec: Spec) -> Plan:
         aliases=aliases,
         described=described,
         taken=frozenset(status.physical for status in known),
+        logical={status.physical: status.collection for status in known if not status.gone},
+        held={s.physical: s.holders for s in known if s.holders and not s.gone},
         version=await _version(tools, place) if place is not None else None,
         later=await later_changes(tools, place)
         if place is not None and recipe.looks_at_later_changes

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from domain.model.aggregate import Context
-from domain.model.errors import LedgerError
+from domain.model.errors import LedgerError, Rejected
 from domain.model.recorded import Cursor
 from domain.model.timeline import Finding, Timeline, Witness
 from domain.ports import (
@@ -63,19 +63,21 @@ class Recovery:
         situation: what was found.
         timeline: the number of the timeline that was begun or finished; None if none had to be.
         outcomes: of the collections that the ledger looks after.
+        refused: aliases that a store would not point, in a sentence each.
     """
 
     situation: Situation
     timeline: int | None = None
     outcomes: list[Outcome] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
-        """Whether every collection that had to be put right is what the ledger says.
+        """Whether every collection and alias that had to be put right is what the ledger says.
 
         One that nobody else's history has touched may differ: others write to it.
         """
-        return all(o.equal or self.may_differ(o) for o in self.outcomes)
+        return not self.refused and all(o.equal or self.may_differ(o) for o in self.outcomes)
 
     @staticmethod
     def may_differ(outcome: Outcome) -> bool:
@@ -135,8 +137,9 @@ async def recover(
             await _begin_readers_anew(ports)
         work = _Work(ports.tools, holder, context, recovery, await _witness(ports, timeline))
         for status in situation.wrong:
+            await _free_name(ports.tools, status)
             told(await work.put_right(status, keep_extra=keep_extra))
-        await _point_aliases(ports.tools, situation)
+        recovery.refused += await _point_aliases(ports.tools, situation)
         for status in situation.others:
             if status.applied == status.recorded:
                 told(await work.compare(status))
@@ -147,20 +150,19 @@ async def recover(
 
 
 def _reasons(situation: Situation) -> list[Finding]:
-    """The findings; without any, the collections that are to be filled again are the reason."""
+    """The findings; without any, what is to be put right is the reason."""
     if situation.findings:
         return list(situation.findings)
+    timeline = situation.standing.timeline
+    aliases = [f"alias {alias} of store {store}" for store, alias in situation.aliases]
     return [
-        Finding(
-            name,
-            0,
-            "",
-            situation.standing.timeline,
-            f"{name} was not filled to its end",
-            (status.store, status.physical),
-        )
-        for status in situation.wrong
-        for name in (where(status.store, status.physical),)
+        *(Finding(name, 0, "", timeline, f"{name} is not where it belongs") for name in aliases),
+        *(
+            Finding(name, 0, "", timeline, f"{name} was not filled to its end", place)
+            for status in situation.wrong
+            for place in ((status.store, status.physical),)
+            for name in (where(*place),)
+        ),
     ]
 
 
@@ -269,9 +271,30 @@ class _Work:
                 logger.warning("lease_not_renewed", extra={"error": str(error)})
 
 
-async def _point_aliases(tools: Tools, situation: Situation) -> None:
+async def _free_name(tools: Tools, status: GenerationStatus) -> None:
+    """Remove an alias of ours where the ledger has a collection of that name.
+
+    So it is where a collection became an alias after the ledger's end.
+    """
+    store = tools.stores.store(status.store)
+    pointed = (await store.aliases()).get(status.physical)
+    witness = await store.read_witness(pointed) if pointed is not None else None
+    if witness is not None and witness.ledger == (await tools.ledger.standing()).ledger:
+        await store.remove_alias(status.physical)
+
+
+async def _point_aliases(tools: Tools, situation: Situation) -> list[str]:
+    """Point aliases where they belong; says where a store refuses that."""
+    refused = []
     for (store, alias), physical in situation.aliases.items():
-        await tools.stores.store(store).point_alias(alias, physical)
+        try:
+            await tools.stores.store(store).point_alias(alias, physical)
+        except Rejected as error:
+            refused.append(
+                f"alias {alias} of store {store} cannot be pointed to {physical}: {error}. Drop or "
+                "rename what has the name, then run `recover` again"
+            )
+    return refused
 
 
 def _statistics(recovery: Recovery) -> dict[str, int]:

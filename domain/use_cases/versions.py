@@ -155,10 +155,12 @@ async def find_version(tools: Tools, store: str, name: str, at: str | None) -> P
     generations = await generations_of(tools, store, name)
     if at is None:
         live = [status for status in generations if not status.gone]
-        return await _last(tools.ledger, await serving(tools.ledger, live or generations))
+        return await _last(tools.ledger, await serving(tools, live or generations))
     version = await _labelled(tools.ledger, generations, at)
     if version is not None:
-        (status,) = [s for s in generations if s.generation == version.generation]
+        status = await tools.applications.status(version.generation)
+        if status is None:
+            raise NotFound(f"there is no generation {version.generation}")
         return Place(status, version.through, version.position)
     position = await _position(tools.ledger, at)
     if position is None:
@@ -175,7 +177,7 @@ async def find_version(tools: Tools, store: str, name: str, at: str | None) -> P
             last[status] = recorded.version
     if not last:
         raise NotFound(await _too_early(tools.ledger, name, at, generations))
-    found = await serving(tools.ledger, [*last], position)
+    found = await serving(tools, [*last], position)
     return await _place(tools.ledger, found, last[found])
 
 
@@ -216,11 +218,12 @@ async def generations_of(tools: Tools, store: str, name: str) -> list[Generation
             f"the ledger does not know collection {name!r} in store {store!r}"
             f"{nearest(name, listed)}"
         )
-    return found
+    collections = {status.collection for status in found}
+    return [status for status in known if status.collection in collections]
 
 
 async def serving(
-    ledger: Ledger, generations: Sequence[GenerationStatus], position: int | None = None
+    tools: Tools, generations: Sequence[GenerationStatus], position: int | None = None
 ) -> GenerationStatus:
     """Which of the generations of a collection serves its name, or did at a position.
 
@@ -228,31 +231,32 @@ async def serving(
     no alias tells, it is the one that has the name itself, else the last one.
 
     Args:
-        ledger: that knows where aliases point.
-        generations: those that are there, oldest first; at least one.
+        tools: the ports.
+        generations: those that are there, oldest first, of one store; at least one.
         position: of the ledger, or None for now.
     """
     if len(generations) == 1:
         return generations[0]
+    known = await tools.applications.generations(store=generations[0].store)
+    streams = {status.generation for status in known}
     named = [status for status in generations if status.physical == status.collection]
     found, after = [*generations, *named][-1], 0
-    while events := await ledger.read(after, PAGE, topics="generation.alias-"):
+    while events := await tools.ledger.read(after, PAGE, topics="generation.alias-"):
         for recorded in events:
             after = recorded.position
             if position is not None and after > position:
                 return found
-            found = next((s for s in generations if _names(recorded, s)), found)
+            if recorded.stream in streams:
+                found = next((s for s in generations if _serves(recorded, s)), found)
     return found
 
 
-def _names(recorded: Recorded, status: GenerationStatus) -> bool:
-    """Whether an event points the name of a collection to one of its generations."""
+def _serves(recorded: Recorded, status: GenerationStatus) -> bool:
+    """Whether an event of a store points a name of a collection to one of its generations."""
     event = recorded.event
-    if isinstance(event, Generation.AliasPointed):
-        return recorded.stream == status.generation and event.alias == status.collection
     if isinstance(event, Generation.AliasRemoved):
-        return event.restore == status.physical and event.alias == status.collection
-    return False
+        return event.restore == status.physical
+    return isinstance(event, Generation.AliasPointed) and recorded.stream == status.generation
 
 
 async def _position(ledger: Ledger, at: str) -> int | None:

@@ -67,7 +67,10 @@ async def _refuse_unrecorded(
     points are deleted from collections that were there before, it comes first.
     """
     existing = any(made["existing"] for step in created for made in step.params["collections"])
-    if handing and not existing and all([await is_warm(at_step) for at_step in handing]):
+    # Who writes past the ledger may have followed an alias to what was made.
+    observed = any(at_step.step.params["observed"] for at_step in handing)
+    warm = handing and all([await is_warm(at_step) for at_step in handing])
+    if warm and not (existing or observed):
         return
     for step in created:
         await refuse_unrecorded(replace(run, step=step))

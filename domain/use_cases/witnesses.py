@@ -32,6 +32,7 @@ class Witnesses:
         self._ledger = ledger
         self._stores = stores
         self._due: dict[UUID, Change] = {}
+        self._gone: set[UUID] = set()
 
     def changed(self, store: str, physical: str, recorded: Recorded) -> None:
         """Note that a collection has a change."""
@@ -40,6 +41,7 @@ class Witnesses:
     def gone(self, generation: UUID) -> None:
         """Note that a collection is no longer looked after."""
         self._due.pop(generation, None)
+        self._gone.add(generation)
 
     async def run(self) -> None:
         """Write what is due, again and again, until cancelled."""
@@ -55,12 +57,14 @@ class Witnesses:
 
     async def _write(self) -> None:
         """What fails is tried again the next time."""
-        due, self._due = self._due, {}
+        due, self._due, self._gone = self._due, {}, set()
         try:
             standing = await self._ledger.standing()
             await concurrently(self._tell(change, standing) for change in due.values())
         except LedgerError as error:
             logger.info("witnesses_not_written", extra={"error": str(error)})
+            # Its name may be an alias by now, and another collection would say what it was.
+            due = {stream: one for stream, one in due.items() if stream not in self._gone}
             self._due = due | self._due
 
     async def _tell(self, change: Change, standing: Standing) -> None:

@@ -22,6 +22,7 @@ from domain.ports import SMALL_OBJECT, GenerationStatus
 from domain.use_cases.bodies import BodyCache
 from domain.use_cases.tools import Tools, physical_name, recorded_schema, unless_changed
 from domain.use_cases.verify import ready
+from domain.use_cases.versions import serving
 
 NAMED = 5
 INLINE_BYTES = 64 * 2**10
@@ -229,17 +230,18 @@ async def _physical(tools: Tools, store: str, name: str) -> str:
     """What a name stands for; by the ledger while the store is away.
 
     Raises:
-        Unavailable: the store is away, and the ledger knows no such collection, or several.
+        Unavailable: the store is away, and the ledger knows no such collection.
     """
     try:
         return await physical_name(tools.stores, store, name)
     except Unavailable:
-        by_collection = await tools.applications.generations(store=store, collection=name)
-        by_physical = await tools.applications.generations(store=store, physical=name)
-        found = {one.physical for one in (*by_collection, *by_physical) if not one.gone}
-        if len(found) != 1:
-            raise
-        return found.pop()
+        known = [s for s in await tools.applications.generations(store=store) if not s.gone]
+        named = [status for status in known if status.collection == name]
+        if named:
+            return (await serving(tools, named)).physical
+        if any(status.physical == name for status in known):
+            return name
+        raise
 
 
 def _not_there(physical: str, keys: Sequence[bytes]) -> str:

@@ -21,6 +21,7 @@ from adapters.postgres.objects import PostgresObjects
 from adapters.postgres.views import PostgresViews
 from adapters.qdrant.store import QdrantStore
 from domain.use_cases import apply_changes, work_flows
+from domain.use_cases.steps import drop
 from domain.use_cases.tools import Tools
 from tests.infra.qdrant import configured_url, endpoint
 from tests.integration.worlds import CREATE_SOURCES, World, WorldStores
@@ -57,6 +58,7 @@ async def world(
     monkeypatch.setattr(apply_changes, "CALL_DEADLINE", 0.5)
     monkeypatch.setattr(apply_changes, "ACQUIRE_SECONDS", 0.05)
     monkeypatch.setattr(work_flows, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(drop, "SETTLE_SECONDS", 0.05)
     async with QdrantStore(endpoint(shared_qdrant_url), random=Random(1), deadline=10.0) as store:
         world = World(
             prefix=f"W{uuid4().hex[:8]}",

@@ -563,3 +563,59 @@ async def test_there_is_nothing_to_recover_where_nothing_happened(
     assert recovery.situation.nothing_to_do
     assert await restorable.world.ledger.head() == head
     assert (await restorable.world.status(generation)).halted_at is None
+
+
+async def replaced(restorable: Restorable) -> None:
+    """The name of a collection becomes an alias of its copy."""
+    world = restorable.world
+    spec = {
+        "version": 1,
+        "name": "replaced",
+        "recipe": "new-generation",
+        "reason": MARA.reason,
+        "from": {"store": STORE, "collection": world.named("direct")},
+        "to": {"replace": True},
+    }
+    done = await world.run((await plan_migration(world.tools, spec, MARA)).migration)
+    assert done.state is State.COMPLETED, done.error
+
+
+async def test_a_collection_that_became_an_alias_after_the_backup_comes_back(
+    restorable: Restorable,
+) -> None:
+    world, name = restorable.world, restorable.world.named("direct")
+    await restorable.written()
+    digest = await world.digest(name)
+    await restorable.back_up()
+    await replaced(restorable)
+    assert await world.aliases() == {name: f"{name}__g1"}
+    await restorable.restore()
+    await restorable.halted()
+
+    recovery = await restorable.recover()
+
+    assert recovery.complete
+    await restorable.assert_right(name, digest)
+    assert await world.aliases() == {}
+
+
+async def test_an_alias_whose_name_somebody_has_taken_is_named_and_work_goes_on(
+    restorable: Restorable,
+) -> None:
+    world, name = restorable.world, restorable.world.named("direct")
+    await restorable.written()
+    digest = await world.digest(name)
+    await replaced(restorable)
+    await world.store.remove_alias(name)
+    await world.store.create(name, DOCS)
+
+    refused = await restorable.recover()
+
+    assert not refused.complete
+    [problem] = refused.refused
+    assert f"alias {name} of store {STORE} cannot be pointed to {name}__g1" in problem
+    assert (await world.ledger.standing()).halt is None
+    await world.store.drop(name)
+    assert (await restorable.recover()).complete
+    assert await world.aliases() == {name: f"{name}__g1"}
+    await restorable.assert_right(f"{name}__g1", digest)

@@ -12,7 +12,13 @@ from pydantic import Field
 from domain.model.errors import InvalidSpec, Rejected
 from domain.model.names import next_generation, problem_with
 from domain.model.plan import Phase, Plan, Step
-from domain.model.recipes.copied import CopiedFrom, CopySpec, warm_problems, warm_seconds
+from domain.model.recipes.copied import (
+    CopiedFrom,
+    CopySpec,
+    held_problem,
+    warm_problems,
+    warm_seconds,
+)
 from domain.model.recipes.recipe import Recipe, SourceRow, StoreFacts
 from domain.model.recipes.steps import (
     aliases_step,
@@ -60,21 +66,25 @@ class _Way:
     Attributes:
         old: physical name.
         new: physical name.
-        collection: logical name.
+        name: alias that points to the new one at the end.
+        collection: logical name of the new one.
         pointing: aliases that point to the old one.
+        by_alias: whether the spec names one of these.
         replaces: whether the old one is dropped for an alias of its name.
     """
 
     old: str
     new: str
+    name: str
     collection: str
     pointing: list[str]
+    by_alias: bool
     replaces: bool
 
     @property
     def follow(self) -> list[str]:
         """The aliases that point to the new one at the end, and are there already."""
-        return self.pointing if self.replaces or self.collection in self.pointing else []
+        return self.pointing if self.replaces or self.by_alias else []
 
 
 class NewGeneration(Recipe):
@@ -149,13 +159,15 @@ def _own(spec: Spec) -> NewGenerationSpec:
 
 def _way(spec: NewGenerationSpec, store: StoreFacts) -> _Way:
     given = spec.source.collection
-    name = spec.to.name or given
     old = store.aliases.get(given, given)
+    name = spec.to.name or given
     return _Way(
         old=old,
         new=next_generation(name, store.taken | store.collections),
-        collection=name,
+        name=name,
+        collection=spec.to.name or store.logical.get(old, old),
         pointing=sorted(alias for alias, physical in store.aliases.items() if physical == old),
+        by_alias=given in store.aliases,
         replaces=spec.to.replace,
     )
 
@@ -163,6 +175,7 @@ def _way(spec: NewGenerationSpec, store: StoreFacts) -> _Way:
 def _problems(spec: NewGenerationSpec, store: StoreFacts, way: _Way) -> list[str]:
     given, name = spec.source.collection, spec.to.name
     problems = warm_problems(spec, "to.replace is true" if way.replaces else None)
+    problems += held_problem(way.old, store)
     if way.old not in store.described:
         problems.append(f"collection {given!r} does not exist in store {spec.source.store!r}")
     elif given in store.aliases:
@@ -177,7 +190,7 @@ def _problems(spec: NewGenerationSpec, store: StoreFacts, way: _Way) -> list[str
         problems.append(_choice(given, store.described[given].points))
     elif name in store.collections or name in store.aliases:
         problems.append(f"{name!r} exists in store {spec.source.store!r}; choose another to.name")
-    problems += [problem for one in (way.collection, way.new) if (problem := problem_with(one))]
+    problems += [problem for one in (way.name, way.new) if (problem := problem_with(one))]
     return list(dict.fromkeys(problems))
 
 
@@ -197,22 +210,26 @@ def _naming(spec: NewGenerationSpec, store: StoreFacts, way: _Way) -> list[Step]
     place = spec.source.store
     follow = dict.fromkeys(way.follow, way.new)
     if not way.replaces:
-        return [aliases_step(place, follow or {way.collection: way.new}, store.aliases)]
+        return [aliases_step(place, follow or {way.name: way.new}, store.aliases)]
     steps = [aliases_step(place, follow, store.aliases, "other-aliases")] if follow else []
     return [
         *steps,
-        drop_step(place, [way.old], spec.batch.size, {}, Phase.CUT_OVER),
-        aliases_step(place, {way.collection: way.new}, {}),
+        drop_step(place, [way.old], spec.batch.size, {}, Phase.CUT_OVER, settle=True),
+        aliases_step(place, {way.name: way.new}, {}),
     ]
 
 
 def _notes(spec: NewGenerationSpec, way: _Way, points: int) -> tuple[str, ...]:
-    notes = ["Both generations lie side by side until the end: twice the space."]
+    notes = ["Both generations lie side by side: twice the space."]
     if way.replaces:
         notes.append(
-            f"There will be a gap: nothing answers under {way.collection} from the moment "
+            f"There will be a gap: nothing answers under {way.name} from the moment "
             f"{way.old} is dropped until the alias is pointed. The migration measures it; see "
             "`migration show`."
+        )
+        notes.append(
+            f"Live writes to {way.old} are refused from the hand-over until the alias is pointed: "
+            "some 20 seconds, and a comparison of every point."
         )
         notes.append(
             f"A rollback writes {points:,} points again; {way.old} is not whole before that."
@@ -224,8 +241,13 @@ def _notes(spec: NewGenerationSpec, way: _Way, points: int) -> tuple[str, ...]:
                 f"Stop what writes to {way.old} in the store before the hand-over: a write after "
                 "it stops the drop, and one during the last comparison may be lost."
             )
+    elif way.follow and spec.source.observed:
+        notes.append(
+            f"Who writes to {way.name} in the store follows the alias: let it write through the "
+            "ledger from the hand-over on."
+        )
     elif not way.follow:
-        warm = warm_seconds(spec) and f", with what is written to {way.collection}"
+        warm = warm_seconds(spec) and f", with what is written to {way.name}"
         notes.append(
             f"{way.old} goes on answering{warm or ' as it is then'}, and takes no live writes "
             "any more."

@@ -1,6 +1,7 @@
 """What a recipe is, and the facts that it plans with."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from domain.model.plan import Plan
@@ -102,6 +103,9 @@ class StoreFacts:
         version: that the recipe asked for.
         later: what became of the collection since, if the recipe asked for it and something serves
             the collection.
+        logical: names of the collections that physical ones serve, of those that the ledger looks
+            after.
+        held: migrations that hold the writes of applications, by physical name.
     """
 
     collections: frozenset[str]
@@ -110,6 +114,8 @@ class StoreFacts:
     taken: frozenset[str]
     version: VersionFacts | None = None
     later: LaterFacts | None = None
+    logical: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Recipe(Protocol):

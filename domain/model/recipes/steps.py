@@ -311,8 +311,20 @@ def drop_step(
     batch: int,
     aliases: Mapping[str, str],
     phase: Phase = Phase.CLEAN_UP,
+    *,
+    settle: bool = False,
 ) -> Step:
-    """Drop collections that the ledger holds; `aliases` are those that point to them."""
+    """Drop collections that the ledger holds.
+
+    Args:
+        store: that has them.
+        collections: physical names.
+        batch: points of one change set, when they are brought back.
+        aliases: those that point to them.
+        phase: of the step.
+        settle: whether their names get another meaning, so that writes which are still under way
+            must have arrived before.
+    """
     return Step(
         id="drop",
         kind=StepKind.DROP,
@@ -322,6 +334,7 @@ def drop_step(
             "collections": list(collections),
             "batch": batch,
             "aliases": dict(aliases),
+            "settle": settle,
         },
         does=f"drop {', '.join(collections)}",
         undo="bring them back from the ledger, every point bit for bit",

@@ -1,5 +1,6 @@
 """Drop collections that the ledger holds completely, and bring them back."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from domain.model.generation import Generation
 from domain.model.migration import Migration
 from domain.model.plan import StepKind
 from domain.ports import GenerationStatus
+from domain.use_cases.apply_changes import SETTLE_SECONDS
 from domain.use_cases.steps.check import verified
 from domain.use_cases.steps.flow_control import flowed, start_flow
 from domain.use_cases.steps.hand_over import refuse_uncopied
@@ -43,7 +45,11 @@ async def do(run: StepRun) -> dict[str, Any]:
         and await live_generation(run.tools.applications, run.store_name, physical)
     ]
     await _refuse_unknown_aliases(run, there)
+    if run.step.params["settle"] and there:
+        # A write that nobody waits for any more goes by the name, whatever has the name by then.
+        await asyncio.sleep(SETTLE_SECONDS)
     result = await verified(run, there, WAY_OUT)
+    await refuse_uncopied(run, handed_over["versions"]["sources"])
     for status in [await run.generation(physical) for physical in there]:
         await _refuse_grown(run, status)
         await run.drop(status.generation, status.physical)

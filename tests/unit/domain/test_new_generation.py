@@ -1,5 +1,6 @@
 """The recipe that puts an alias in front: its three ways, their steps, refusals and notes."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ from domain.model.recipes.recipe import StoreFacts
 from domain.model.spec import Spec
 from tests.unit.domain.specs import DOCS, ids, step, store
 
-BEHIND = store(
-    collections={"documents__g1": (DOCS, 30)},
-    aliases={"documents": "documents__g1", "docs": "documents__g1", "else": "shared_code"},
-    taken=("documents__g1",),
+BEHIND = replace(
+    store(
+        collections={"documents__g1": (DOCS, 30)},
+        aliases={"documents": "documents__g1", "docs": "documents__g1", "else": "shared_code"},
+        taken=("documents__g1",),
+    ),
+    logical={"documents__g1": "documents"},
 )
 NEW_NAME = {"name": "docs_v2"}
 REPLACE = {"replace": True}
@@ -61,6 +65,21 @@ def test_the_spec_of_another_recipe_is_refused() -> None:
     other = Spec(version=1, name="n", recipe="r", reason="r")
     with pytest.raises(Rejected, match="another recipe"):
         RECIPES["new-generation"].store(other)
+
+
+def test_a_generation_belongs_to_the_collection_that_it_is_made_of() -> None:
+    """Whatever the alias is called that its clients use."""
+    for logical, collection in (({"documents__g1": "d"}, "d"), ({}, "documents__g1")):
+        made = plan(spec("documents"), replace(BEHIND, logical=logical))
+        [created] = step(made, "create").params["collections"]
+        assert (created["collection"], created["physical"]) == (collection, "documents__g2")
+        assert pointed(made)[0]["documents"] == "documents__g2"
+
+
+def test_a_collection_that_is_held_is_not_copied() -> None:
+    held = replace(BEHIND, held={"documents__g1": ("m1", "m2")})
+    [problem] = refused(spec("documents"), held)
+    assert problem.startswith("'documents__g1' takes no writes because of migration m1, m2")
 
 
 def test_an_alias_is_pointed_to_the_next_generation_and_all_others_follow() -> None:
@@ -124,8 +143,10 @@ def test_a_physical_collection_is_dropped_for_an_alias_of_its_name() -> None:
     assert step(made, "drop").params["aliases"] == {}
     assert step(made, "drop").phase is Phase.CUT_OVER
     assert pointed(made) == ({"shared_docs": "shared_docs__g1"}, {})
-    gap, back = made.notes[1:]
+    assert step(made, "drop").params["settle"] is True
+    gap, held, back = made.notes[1:]
     assert gap.startswith("There will be a gap: nothing answers under shared_docs from")
+    assert held.startswith("Live writes to shared_docs are refused from the hand-over until")
     assert back == "A rollback writes 1,000 points again; shared_docs is not whole before that."
 
 

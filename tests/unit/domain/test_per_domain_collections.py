@@ -396,6 +396,7 @@ def test_shared_collections_are_kept_unless_asked() -> None:
         "collections": ["shared_code", "shared_docs"],
         "batch": 500,
         "aliases": {"docs": "shared_docs"},
+        "settle": False,
     }
     assert any("Aliases docs point to them" in note for note in made.notes)
     assert any("a rollback brings them back" in note for note in made.notes)
