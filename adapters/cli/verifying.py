@@ -1,6 +1,5 @@
 """Commands that compare collections with the ledger, and put right what differs."""
 
-from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +13,7 @@ from domain.ports import GenerationStatus
 from domain.use_cases.repair import repair as repair_collection
 from domain.use_cases.tools import physical_name
 from domain.use_cases.verify import Verification, compare, ready, verify_and_record
-from domain.use_cases.versions import find_version
+from domain.use_cases.verify_version import verify_version
 from domain.use_cases.wait_applied import wait_applied
 
 
@@ -35,10 +34,7 @@ async def verify(
     """Compare every point of a collection with the ledger, bit for bit."""
     async with open_service(cli.settings) as service:
         if at is not None:
-            place = await find_version(service.tools, store, name, at)
-            now = (await find_version(service.tools, store, name, None)).status
-            served = place.status if now.gone else replace(place.status, physical=now.physical)
-            found = await compare(service.tools, served, place.through)
+            found = await verify_version(service.tools, store, name, at)
         else:
             status = await _ready(service, store, name)
             if record and await _may_record(service):

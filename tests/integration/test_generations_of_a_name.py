@@ -7,9 +7,11 @@ import pytest
 from domain.model.errors import InvalidSpec, Unavailable
 from domain.model.generation import Generation
 from domain.model.migration import State
+from domain.model.points import encode_payload
 from domain.use_cases.later_changes import later_writes
 from domain.use_cases.old_sides import old_sides
 from domain.use_cases.tools import save
+from domain.use_cases.verify_version import verify_version
 from domain.use_cases.versions import find_version, generations_of, serving, tag_version
 from domain.use_cases.write_points import open_live
 from tests.integration.builders import DOCS
@@ -134,3 +136,37 @@ async def test_a_name_takes_writes_while_its_store_is_away(world: World) -> None
     written = await live.write(one(90_001, 1, "meanwhile"), "a key", MARA)
 
     assert written.generation == (await world.looked_after(f"{name}__g2")).generation
+
+
+async def test_a_version_of_an_earlier_generation_is_compared_with_what_serves_now(
+    world: World,
+) -> None:
+    await shared(world)
+    name = world.named("documents")
+    await made(world, to={"name": name}, name="first")
+    await tag_version(world.tools, STORE, name, "before", None, MARA)
+    await made(world, name, name="second")
+    assert (await verify_version(world.tools, STORE, name, "before")).equal
+
+    points = await world.points(name)
+    await world.store.delete(f"{name}__g2", points.keys[:3])
+
+    found = await verify_version(world.tools, STORE, name, "before")
+    assert (found.missing, found.physical) == (3, f"{name}__g2")
+
+
+async def test_what_followed_an_alias_past_the_ledger_stops_a_warm_rollback(world: World) -> None:
+    """An application that writes to the store itself does so by the alias, wherever it points."""
+    await shared(world)
+    name = world.named("documents")
+    await made(world, to={"name": name}, name="first")
+    second = await made(world, name, name="second", observed=True, warm_for="1h")
+    past = (await world.points(name)).take([0])
+    past.payloads[0] = encode_payload({"past": "the ledger"})
+    await world.store.upsert(name, past)
+
+    refused = await world.roll_back(second)
+
+    assert refused.state is State.FAILED
+    assert "1 changed" in str(refused.error)
+    assert await world.aliases() == {name: f"{name}__g2"}

@@ -11,9 +11,11 @@ import pytest
 
 from domain.model.generation import Application, Generation
 from domain.model.migration import Migration, State
+from domain.model.points import encode_payload
 from domain.model.verification import VerificationLog
 from domain.use_cases.run_migration import coordinate
 from domain.use_cases.steer_migration import cancel_migration, roll_back_migration
+from domain.use_cases.steps import drop
 from tests.integration.builders import DOCS, document_points
 from tests.integration.faults import Call, Crash, Wrapped, after
 from tests.integration.new_generations import REPLACE, made, planned, shared, write
@@ -235,6 +237,46 @@ async def test_a_write_behind_the_comparison_stops_the_drop(world: World) -> Non
     assert stopped.state is State.ROLLED_BACK
     assert "has 151 points now, and 150 by the ledger" in str(stopped.error)
     assert 20_000 in await payloads(world, world.docs)
+
+
+async def test_a_change_that_is_recorded_behind_the_comparison_stops_the_drop(world: World) -> None:
+    """It changes no number of points, and is in no copy."""
+    await shared(world)
+    migration = await planned(world, to=REPLACE)
+    generation = Generation.create_id(STORE, world.docs, 1)
+    log = VerificationLog.create_id(str(generation))
+    changed = (await world.points(world.docs)).take([0])
+    changed.payloads[0] = encode_payload({"source_id": 1, "text": "behind it"})
+    recorded: list[str] = []
+
+    async def append(command: Any) -> Any:
+        compared = any(event.originator_id == log for event in command.events)
+        if compared and "drop" in (await world.migration(migration.id)).started and not recorded:
+            recorded.append(await world.write(generation, changed))
+        return await world.ledger.append(command)
+
+    tools = replace(world.tools, ledger=Wrapped(world.ledger, append=append))
+    stopped = await world.run(migration, tools)
+    assert recorded
+    assert stopped.state is State.ROLLED_BACK
+    assert "were changed after the hand-over" in str(stopped.error)
+    assert await world.collections() == {world.docs}
+
+
+async def test_writes_under_way_have_time_to_arrive_before_the_name_means_something_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drop, "SETTLE_SECONDS", 1.0)
+    await shared(world)
+    await made(world, to=REPLACE)
+
+    [held] = [
+        one
+        for one in await world.events("generation.writes-held")
+        if one.stream == Generation.create_id(STORE, world.docs, 1)
+    ]
+    [dropped] = await world.events("generation.dropped")
+    assert (dropped.recorded_at - held.recorded_at).total_seconds() >= 1.0
 
 
 async def test_a_collection_that_a_client_makes_in_the_gap_is_not_taken(world: World) -> None:

@@ -1,0 +1,57 @@
+"""What collections say of the ledger, and what is not said any more."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import uuid4
+
+from domain.model.errors import Unavailable
+from domain.model.recorded import Recorded
+from domain.model.timeline import Standing
+from domain.ports import Ledger, Stores
+from domain.use_cases.witnesses import Witnesses
+
+
+class Store:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def store(self, _: str) -> "Store":
+        return self
+
+    async def write_witness(self, physical: str, _: Any) -> None:
+        self.told.append(physical)
+
+
+class AwayOnce:
+    """Is away the first time, while something happens."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Any = None
+
+    async def standing(self) -> Standing:
+        if self.meanwhile is not None:
+            self.meanwhile()
+            self.meanwhile = None
+            raise Unavailable("the ledger is away")
+        return Standing("a ledger", 1)
+
+
+def change(stream: Any) -> Recorded:
+    return cast("Recorded", SimpleNamespace(stream=stream, position=3, hash=b"", version=2))
+
+
+async def test_a_collection_that_went_while_a_try_failed_is_not_told_the_next_time() -> None:
+    """Its name may be an alias of another one by then."""
+    ledger, store, gone, there = AwayOnce(), Store(), uuid4(), uuid4()
+    witnesses = Witnesses(cast("Ledger", ledger), cast("Stores", store))
+    witnesses.changed("prod", "gone", change(gone))
+    witnesses.changed("prod", "there", change(there))
+    ledger.meanwhile = lambda: witnesses.gone(gone)
+
+    await witnesses.finish()
+    assert store.told == []
+    await witnesses.finish()
+
+    assert store.told == ["there"]
