@@ -146,7 +146,7 @@ async def find_version(tools: Tools, store: str, name: str, at: str | None) -> P
     Args:
         tools: the ports.
         store: name of the store connection.
-        name: of the collection: logical, physical, or an alias.
+        name: of the collection: logical, or an alias; a physical name means what is under it.
         at: a label, a position, an ISO 8601 time, or None for the last version.
 
     Raises:
@@ -154,8 +154,9 @@ async def find_version(tools: Tools, store: str, name: str, at: str | None) -> P
     """
     generations = await generations_of(tools, store, name)
     if at is None:
-        live = [status for status in generations if not status.gone]
-        return await _last(tools.ledger, await serving(tools, live or generations))
+        meant = _meant(generations, name)
+        live = [status for status in meant if not status.gone]
+        return await _last(tools.ledger, await serving(tools, live or meant))
     version = await _labelled(tools.ledger, generations, at)
     if version is not None:
         status = await tools.applications.status(version.generation)
@@ -177,8 +178,14 @@ async def find_version(tools: Tools, store: str, name: str, at: str | None) -> P
             last[status] = recorded.version
     if not last:
         raise NotFound(await _too_early(tools.ledger, name, at, generations))
-    found = await serving(tools, [*last], position)
+    found = await serving(tools, _meant([*last], name), position)
     return await _place(tools.ledger, found, last[found])
+
+
+def _meant(generations: Sequence[GenerationStatus], name: str) -> Sequence[GenerationStatus]:
+    """Which generations of a collection a name means: of a physical name only those under it."""
+    under = [status for status in generations if name == status.physical != status.collection]
+    return under or generations
 
 
 async def labelled_version(tools: Tools, store: str, name: str, label: str) -> Version | None:

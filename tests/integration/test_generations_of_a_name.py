@@ -46,6 +46,16 @@ async def test_what_was_written_after_a_rollback_is_later(world: World) -> None:
     assert await later_writes(world.tools, version) == 3
 
 
+async def test_a_physical_name_means_what_is_under_it(world: World) -> None:
+    name, _ = await second_generation(world, warm_for="1h")
+
+    for asked, meant in (name, f"{name}__g2"), (f"{name}__g1", f"{name}__g1"):
+        found = await find_version(world.tools, STORE, asked, None)
+        assert found.status.physical == meant
+        then = await find_version(world.tools, STORE, asked, str(found.position))
+        assert then.status.physical == meant
+
+
 async def test_what_is_carried_to_a_warm_side_counts_once(world: World) -> None:
     name, second = await second_generation(world, warm_for="1h")
     version = await find_version(world.tools, STORE, name, None)
