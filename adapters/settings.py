@@ -48,9 +48,14 @@ KNOWN = {
     "http_host": "address that the HTTP API listens on",
     "http_port": "port of the HTTP API; `up` chooses a free one if it is not set",
     "verify_every": "how often workers verify each collection, such as 24h or 7d; never if not set",
+    "pack_every": "how often workers pack collections that are scattered, such as 24h; never if "
+    "not set",
 }
 """Every setting and what it is; environment variables are `MIGRATION_LEDGER_` and the name."""
 
+
+INTERVALS = frozenset({"verify_every", "pack_every"})
+"""Settings that say how often something is done."""
 
 SECRETS = (
     *("database_url", "database_password"),
@@ -86,6 +91,7 @@ class Settings:
         http_host: address that the HTTP API listens on.
         http_port: its port, or None where it is to be chosen.
         verify_every: how often workers verify each collection, or None for never.
+        pack_every: how often workers pack collections that are scattered, or None for never.
         source: the settings file that was read, or None.
     """
 
@@ -110,6 +116,7 @@ class Settings:
     http_host: str = "127.0.0.1"
     http_port: int | None = None
     verify_every: timedelta | None = None
+    pack_every: timedelta | None = None
     source: Path | None = None
 
     @property
@@ -134,8 +141,11 @@ def environment_of(settings: Settings) -> dict[str, str]:
     What the settings file names in sections is read there by the child itself.
     """
     values = {name: getattr(settings, name, None) for name in KNOWN}
-    if settings.verify_every is not None:
-        values["verify_every"] = f"{settings.verify_every.total_seconds():.0f}s"
+    values |= {
+        name: f"{every.total_seconds():.0f}s"
+        for name in INTERVALS
+        if (every := values[name]) is not None
+    }
     if settings.database_url is not None:
         # Apart again, so that a password in the settings file does not come twice.
         parts = urlsplit(settings.database_url)
@@ -180,8 +190,7 @@ def load_settings(
             values.pop(key, None)
     if "http_port" in values:
         values["http_port"] = _port(values["http_port"])
-    if "verify_every" in values:
-        values["verify_every"] = _duration("verify_every", values["verify_every"])
+    values |= {name: _duration(name, values[name]) for name in INTERVALS & values.keys()}
     data_dir = Path(values.pop("data_dir", None) or _default_data_dir()).expanduser().resolve()
     return Settings(
         data_dir=data_dir,

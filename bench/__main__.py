@@ -25,6 +25,7 @@ BENCHES = (
     "live",
     "rollback",
     "versions",
+    "packs",
     "rebuild",
     "memory",
     "appliers",

@@ -60,7 +60,7 @@ async def _measure(points: int, dimension: int, rounds: int) -> list[Row]:
                     await bare.create(stack.qdrant_url, {name: dimension})
                     other.append(await bare.upsert(stack.qdrant_url, name, given, dimension))
                 else:
-                    seconds = await _rebuilt(stack, name)
+                    seconds = await rebuilt(stack, shared(APPLICATION), name)
                     ours.append(seconds["all"] - seconds["check"])
                     checked.append(seconds["all"])
                 if await stack.service.stores.store(DEFAULT).count(name) != points:
@@ -71,15 +71,15 @@ async def _measure(points: int, dimension: int, rounds: int) -> list[Row]:
     ]
 
 
-async def _rebuilt(stack: Running, name: str) -> dict[str, float]:
-    """Seconds of each step."""
+async def rebuilt(stack: Running, collection: str, name: str) -> dict[str, float]:
+    """Make a collection again under another name; the seconds of each step."""
     head = await stack.service.ledger.head()
     spec = {
         "version": 1,
         "name": name,
         "recipe": "rebuild-version",
         "reason": "measuring",
-        "from": {"store": DEFAULT, "collection": shared(APPLICATION), "at": str(head.position)},
+        "from": {"store": DEFAULT, "collection": collection, "at": str(head.position)},
         "to": {"store": DEFAULT, "collection": name},
     }
     return step_seconds(await run_spec(stack, spec))

@@ -66,6 +66,20 @@ class Ledger(Protocol):
             Rejected: a generation does not exist, or was dropped or released.
         """
 
+    async def pack(self, context: Context, generation: UUID, heads: Heads) -> int:
+        """Record that the bodies of points are elsewhere from now on; how many points moved.
+
+        Args:
+            context: who, why, in answer to what.
+            generation: its stream.
+            heads: what the points were when they were read, and where their bodies are now. Points
+                that are something else by now, or there already, stay as they are.
+
+        Raises:
+            Halted: work is halted.
+            Rejected: the generation does not exist, or was dropped or released.
+        """
+
     async def answer(self, key: str) -> Answer | None:
         """The answer that a key got, or None."""
 
@@ -160,6 +174,9 @@ class Ledger(Protocol):
 
     def bodies(self, generation: UUID) -> AsyncIterator[list[str]]:
         """Addresses of all bodies that any version of a generation refers to, in pages."""
+
+    async def count_bodies(self, generation: UUID) -> int:
+        """How many bodies the points of a generation lie in now."""
 
     async def count_points_in(self, generation: UUID, addresses: Sequence[str], at: int) -> int:
         """How many points of a version of a generation have one of these bodies."""

@@ -12,7 +12,7 @@ import orjson
 
 from adapters.archive.addresses import Addresses
 from adapters.archive.errors import PROBLEMS_NAMED, Damaged
-from adapters.archive.export import CHANGE_SETS
+from adapters.archive.export import WITH_MANIFEST
 from adapters.archive.folder import ArchiveFolder
 from adapters.archive.manifest import ANSWERS, EVENTS, OBJECTS, Manifest
 from adapters.objects.store import StoredObjects
@@ -112,7 +112,7 @@ def _contents(
     try:
         for row in event_rows(folder, manifest):
             at = next_cursor(at, row)
-            if row["topic"] in CHANGE_SETS:
+            if row["topic"] in WITH_MANIFEST:
                 needed.add([orjson.loads(row["state"])["manifest"]])
     except Altered as error:
         yield f"its events: {error}"

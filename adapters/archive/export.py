@@ -33,7 +33,10 @@ from domain.use_cases.concurrently import concurrently
 MOST_LACKING = 1000
 """Objects that may be missing before this is taken for a wrong storage."""
 
-CHANGE_SETS = frozenset({Generation.ChangeSetRecorded.TOPIC, Generation.RepairRecorded.TOPIC})
+WITH_MANIFEST = frozenset(
+    kind.TOPIC
+    for kind in (Generation.ChangeSetRecorded, Generation.RepairRecorded, Generation.BodiesPacked)
+)
 """Kinds of events that name a manifest."""
 
 Told = Callable[[Cursor, int], None]
@@ -161,7 +164,7 @@ class _Export:
         self._parts.append(file.part)
         with self._folder.pack(name) as pack:
             named = (
-                orjson.loads(r["state"])["manifest"] for r in rows if r["topic"] in CHANGE_SETS
+                orjson.loads(r["state"])["manifest"] for r in rows if r["topic"] in WITH_MANIFEST
             )
             await self._manifests(named, pack)
         if pack.part is not None:

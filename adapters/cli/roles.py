@@ -15,7 +15,8 @@ from adapters.settings import Settings
 from domain.model.errors import Halted, Rejected, Unavailable
 from domain.model.spec import nearest
 from domain.use_cases.apply_changes import Applier
-from domain.use_cases.concurrently import side_by_side, told_to
+from domain.use_cases.concurrently import concurrently, told_to
+from domain.use_cases.pack import pack_regularly
 from domain.use_cases.project import project
 from domain.use_cases.relay import relay
 from domain.use_cases.run_migration import coordinate
@@ -52,13 +53,13 @@ async def _flow(service: Service, worker: str, stop: asyncio.Event) -> None:
 
 
 async def _coordinate(service: Service, worker: str, stop: asyncio.Event) -> None:
-    coordinating = coordinate(service.tools, service.leaders, worker, stop)
-    every = service.settings.verify_every
-    if every is None:
-        await coordinating
-        return
-    verifying = verify_regularly(service.tools, service.leaders, worker, every, stop)
-    await side_by_side(coordinating, verifying)
+    tools, leaders, settings = service.tools, service.leaders, service.settings
+    work = [coordinate(tools, leaders, worker, stop)]
+    if settings.verify_every is not None:
+        work.append(verify_regularly(tools, leaders, worker, settings.verify_every, stop))
+    if settings.pack_every is not None:
+        work.append(pack_regularly(tools, leaders, worker, settings.pack_every, stop))
+    await concurrently(work, len(work))
 
 
 async def _project(service: Service, worker: str, stop: asyncio.Event) -> None:

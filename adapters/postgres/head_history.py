@@ -1,14 +1,17 @@
-"""Heads and what they were before, made anew from the change sets of a generation."""
+"""Heads and what they were before, made anew from the change sets and packs of a generation."""
 
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
 from adapters.postgres.change_sets import HeadChanges
 from adapters.postgres.connection import NO_TIMEOUT, Database
-from adapters.postgres.heads import known_heads, number_bodies, write_heads
+from adapters.postgres.heads import known_heads, move_heads, number_bodies, write_heads
 from adapters.postgres.mapper import COLUMNS, to_recorded
 from adapters.postgres.objects import get_objects
-from domain.model.bodies import decode_manifest
+from domain.model.bodies import Manifest, decode_manifest
 from domain.model.generation import Generation
 
 _PAGE = 64
@@ -20,11 +23,13 @@ _WITHOUT_PAST = "SELECT stream FROM generations WHERE NOT has_past ORDER BY stre
 # Whether there is one.
 LACKS_PAST = "SELECT EXISTS (SELECT FROM generations WHERE NOT has_past)"
 
-# The next change sets of a generation.
-_CHANGE_SETS = f"""
-SELECT {COLUMNS} FROM events
-WHERE stream = $1 AND version > $2 AND topic = '{Generation.ChangeSetRecorded.TOPIC}'
-ORDER BY version LIMIT $3
+_PACKED = Generation.BodiesPacked.TOPIC
+_TOPICS = [Generation.ChangeSetRecorded.TOPIC, _PACKED]
+
+# The next events of a generation that write heads.
+_WRITING = f"""
+SELECT {COLUMNS} FROM events WHERE stream = $1 AND version > $2 AND topic = ANY($3)
+ORDER BY version LIMIT $4
 """  # noqa: S608
 
 # The number of a generation, locked against writers, unless somebody was faster.
@@ -59,14 +64,34 @@ async def _make_heads_anew(connection: Any, generation: UUID, gid: int) -> None:
     await connection.execute(_NO_HEADS, gid, timeout=_TIMEOUT)
     await connection.execute(_NO_PAST, gid, timeout=_TIMEOUT)
     version = 0
-    while rows := await connection.fetch(_CHANGE_SETS, generation, version, _PAGE):
-        addresses = [vars(to_recorded(row).event)["manifest"] for row in rows]
-        contents = await get_objects(connection, addresses)
-        changes = HeadChanges()
-        for row, address in zip(rows, addresses, strict=True):
-            changes.add(decode_manifest(contents[address]), row["version"])
-        existing = await known_heads(connection, gid, changes.heads)
-        bodies = await number_bodies(connection, changes.bodies())
-        await write_heads(connection, gid, changes, existing, bodies)
+    while rows := await connection.fetch(_WRITING, generation, version, _TOPICS, _PAGE):
+        for topic, run in groupby(rows, key=itemgetter("topic")):
+            manifests = await _manifests(connection, [*run])
+            if topic == _PACKED:
+                for manifest in manifests.values():
+                    await _move(connection, gid, manifest)
+            else:
+                await _write(connection, gid, manifests)
         version = rows[-1]["version"]
     await connection.execute(_HAS_PAST, generation)
+
+
+async def _manifests(connection: Any, rows: Sequence[Any]) -> dict[int, Manifest]:
+    """The manifests of events by their versions."""
+    addresses = {row["version"]: vars(to_recorded(row).event)["manifest"] for row in rows}
+    contents = await get_objects(connection, [*addresses.values()])
+    return {version: decode_manifest(contents[one]) for version, one in addresses.items()}
+
+
+async def _write(connection: Any, gid: int, manifests: Mapping[int, Manifest]) -> None:
+    changes = HeadChanges()
+    for version, manifest in manifests.items():
+        changes.add(manifest, version)
+    existing = await known_heads(connection, gid, changes.heads)
+    bodies = await number_bodies(connection, changes.bodies())
+    await write_heads(connection, gid, changes, existing, bodies)
+
+
+async def _move(connection: Any, gid: int, manifest: Manifest) -> None:
+    bodies = await number_bodies(connection, manifest.objects)
+    await move_heads(connection, gid, manifest, bodies)

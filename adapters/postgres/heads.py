@@ -7,6 +7,7 @@ from uuid import UUID
 from adapters.postgres.change_sets import HeadChanges, Known, NewHead
 from adapters.postgres.connection import SCHEMA, Database
 from adapters.postgres.mapper import plain_uuid
+from domain.model.bodies import Manifest
 from domain.model.recorded import Heads
 
 # Heads of some points, tombstones too.
@@ -27,6 +28,15 @@ WITH u AS (
 )
 UPDATE heads h SET hash = u.hash, body = u.body, "row" = u."row", version = u.version
 FROM u WHERE h.gid = $1 AND h.id = u.id
+"""
+
+# Heads of which the point is still the same get their body from elsewhere.
+_MOVE = """
+UPDATE heads h SET body = u.body, "row" = u."row"
+FROM unnest($2::bytea[], $3::bytea[], $4::int[], $5::int[]) AS u (id, hash, body, "row")
+WHERE h.gid = $1 AND h.id = u.id AND h.hash = u.hash
+    AND (h.body, h."row") IS DISTINCT FROM (u.body, u."row")
+RETURNING h.id
 """
 
 # Numbers of bodies that have one.
@@ -138,6 +148,20 @@ async def write_heads(
             (gid, key, *_columns_of(head, bodies), until) for key, head, until in changes.past
         ]
         await _copy(connection, "past_heads", [*_COLUMNS, "until"], replaced)
+
+
+async def move_heads(
+    connection: Any, gid: int, manifest: Manifest, bodies: Mapping[str, int]
+) -> set[bytes]:
+    """Let heads of a generation that is locked name other bodies; the keys of those that do now.
+
+    Heads with other hashes stay as they are, and so do those that are there already.
+    """
+    numbers = [bodies[manifest.objects[index]] for index in manifest.object_index]
+    rows = await connection.fetch(
+        _MOVE, gid, manifest.keys, manifest.hashes, numbers, manifest.rows
+    )
+    return {row["id"] for row in rows}
 
 
 async def number_bodies(connection: Any, addresses: Iterable[str]) -> dict[str, int]:

@@ -27,8 +27,9 @@ from adapters.postgres.heads import (
     read_heads_of,
 )
 from adapters.postgres.objects import get_manifests
+from adapters.postgres.packing import record_pack
 from adapters.postgres.recording import Request, append_to_generations, record
-from adapters.postgres.referred import count_points_in, read_bodies
+from adapters.postgres.referred import count_bodies, count_points_in, read_bodies
 from adapters.postgres.wakeups import Wakeups
 from domain.model.aggregate import Context, LedgerAggregate
 from domain.model.bodies import Manifest
@@ -104,6 +105,14 @@ class PostgresLedger:
         """Record change sets, their manifests and heads, and further events."""
         request = Request(key, context, drafts, events, bodies, content)
         return self._answered(await self._again(lambda: record(self._database, request)))
+
+    async def pack(self, context: Context, generation: UUID, heads: Heads) -> int:
+        """Record that the bodies of points are elsewhere from now on; how many points moved."""
+        outcome, moved = await self._again(
+            lambda: record_pack(self._database, context, generation, heads)
+        )
+        self._announce([outcome])
+        return moved
 
     async def answer(self, key: str) -> Answer | None:
         """The answer that a key got, or None."""
@@ -189,6 +198,10 @@ class PostgresLedger:
     def bodies(self, generation: UUID) -> AsyncIterator[list[str]]:
         """Addresses of all bodies that any version of a generation refers to, in pages."""
         return read_bodies(self._database, generation)
+
+    async def count_bodies(self, generation: UUID) -> int:
+        """How many bodies the points of a generation lie in now."""
+        return await count_bodies(self._database, generation)
 
     async def count_points_in(self, generation: UUID, addresses: Sequence[str], at: int) -> int:
         """How many points of a version of a generation have one of these bodies."""

@@ -17,6 +17,11 @@ WITH g AS (SELECT gid FROM generations WHERE stream = $1), used AS (
 SELECT b.address FROM used JOIN bodies b ON b.id = used.body
 """
 
+# How many bodies the points of a generation lie in now.
+_COUNT = """
+SELECT count(DISTINCT body) FROM heads WHERE gid = (SELECT gid FROM generations WHERE stream = $1)
+"""
+
 # How many points of a version have one of these bodies.
 _POINTS_IN = """
 WITH g AS (SELECT gid FROM generations WHERE stream = $1),
@@ -41,6 +46,13 @@ async def read_bodies(database: Database, generation: UUID) -> AsyncIterator[lis
         cursor = await connection.cursor(_BODIES, generation)
         while rows := await cursor.fetch(PAGE):
             yield [row["address"].hex() for row in rows]
+
+
+async def count_bodies(database: Database, generation: UUID) -> int:
+    """How many bodies the points of a generation lie in now."""
+    async with database.connection() as connection:
+        count: int = await connection.fetchval(_COUNT, generation)
+    return count
 
 
 async def count_points_in(

@@ -73,6 +73,19 @@ class Generation(LedgerAggregate):
 
         TOPIC = "generation.repair-recorded"
 
+    class BodiesPacked(Event):
+        """Bodies of points were copied together; the points are what they were.
+
+        Attributes:
+            manifest: address of a manifest whose points are the same before and after, and which
+                says where their bodies are now.
+            points: whose bodies were copied.
+        """
+
+        TOPIC = "generation.bodies-packed"
+        manifest: str
+        points: int
+
     class SchemaRestored(Event):
         """The collection gets what it lacks of its schema again; it is made if it is gone.
 
@@ -229,7 +242,12 @@ class Generation(LedgerAggregate):
 REPAIRS = (Generation.RepairRecorded, Generation.SchemaRestored)
 """Events that change a store and no point in the ledger."""
 
-WITHOUT_VERSION = (*REPAIRS, Generation.WritesHeld, Generation.WritesResumed)
+WITHOUT_VERSION = (
+    *REPAIRS,
+    Generation.BodiesPacked,
+    Generation.WritesHeld,
+    Generation.WritesResumed,
+)
 """Events that leave the collection what it was: they make no version of their own."""
 
 

@@ -172,6 +172,11 @@ class PointBatch:
             hashes.append(digest.digest())
         return hashes
 
+    def size(self) -> int:
+        """Bytes of all keys, payloads and vectors."""
+        vectors = [vector or b"" for column in self.vectors.values() for vector in column]
+        return sum(map(len, [*self.keys, *self.payloads, *vectors]))
+
     def take(self, rows: Sequence[int]) -> "PointBatch":
         """The points at these rows, in this order."""
         return PointBatch(

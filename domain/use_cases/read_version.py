@@ -2,48 +2,20 @@
 
 from collections.abc import AsyncGenerator
 
-from domain.model.errors import Corrupt
-from domain.model.points import PointBatch, id_of
-from domain.model.recorded import Heads
-from domain.use_cases.bodies import BodyCache
+from domain.model.points import PointBatch
+from domain.use_cases.gather import Gathering
 from domain.use_cases.tools import Tools
 from domain.use_cases.versions import Place
 
-PAGE = 5000
-
 
 async def read_version(tools: Tools, place: Place) -> AsyncGenerator[PointBatch, None]:
-    """Every point of a version in the order of ids, a page at a time.
+    """Every point of a version in the order of ids, a partition at a time.
 
-    Neither the store nor the collection has to be there any more. Memory stays at a page of points
-    and the bodies at hand.
+    Neither the store nor the collection has to be there any more.
 
     Raises:
         Corrupt: a body is missing, altered, or holds something else than is recorded.
     """
-    bodies, after = BodyCache(tools.objects), b""
-    while True:
-        heads = await tools.ledger.heads(
-            place.status.generation, after=after, limit=PAGE, at=place.through
-        )
-        if len(heads):
-            yield await _points(bodies, heads)
-        if len(heads) < PAGE:
-            return
-        after = heads.keys[-1]
-
-
-async def _points(bodies: BodyCache, heads: Heads) -> PointBatch:
-    """The points of heads, in their order.
-
-    Raises:
-        Corrupt: a body is missing, altered, or holds something else.
-    """
-    read = await bodies.points(heads.bodies())
-    place = {key: row for row, key in enumerate(read.keys)}
-    points = read.take([place[key] for key in heads.keys if key in place])
-    found = dict(zip(points.keys, points.hashes(), strict=True))
-    for key, hash_ in zip(heads.keys, heads.hashes, strict=True):
-        if found.get(key) != hash_:
-            raise Corrupt(f"the body of point {id_of(key)} does not hold what is recorded of it")
-    return points
+    gathering = Gathering(tools, place.status.generation, place.through)
+    async for heads in gathering.partitions():
+        yield await gathering.points(heads)

@@ -8,7 +8,7 @@ from domain.model.aggregate import Actor, Context
 from domain.model.errors import Halted, LedgerError
 from domain.model.verification import VerificationLog
 from domain.ports import GenerationStatus, Leaders
-from domain.use_cases.concurrently import told_to
+from domain.use_cases.regularly import regularly
 from domain.use_cases.tools import Tools
 from domain.use_cases.verify import refuse_unready, verify_and_record
 
@@ -16,7 +16,6 @@ logger = logging.getLogger("migration_ledger.verifier")
 
 VERIFIER = Actor("verifier", "service")
 LONGEST_WAIT = 60.0
-RETRY_SECONDS = 5.0
 
 
 async def verify_regularly(
@@ -25,24 +24,9 @@ async def verify_regularly(
     """Verify what was not verified for so long, one collection after the other, until told to stop.
 
     One process does it at a time. What cannot be verified now (a store is away) is tried again.
+    Only the end of a verification is recorded.
     """
-    working = asyncio.create_task(_verify_on(tools, leaders, holder, every))
-    try:
-        await told_to(stop, working)
-    finally:  # nothing is half done: only the end of a verification is recorded
-        working.cancel()
-        await asyncio.wait({working})
-
-
-async def _verify_on(tools: Tools, leaders: Leaders, holder: str, every: timedelta) -> None:
-    while True:
-        try:
-            async with leaders.lead("verifier", holder):
-                while True:
-                    await asyncio.sleep(await _round(tools, every))
-        except LedgerError as error:
-            logger.warning("verifier_waits", extra={"error": str(error)})
-            await asyncio.sleep(RETRY_SECONDS)
+    await regularly(leaders, "verifier", holder, stop, lambda: _round(tools, every))
 
 
 async def _round(tools: Tools, every: timedelta) -> float:

@@ -12,6 +12,7 @@ from domain.model.points import key_of
 from domain.model.timeline import Timeline
 from domain.ports import Lease, Objects, Recovered
 from domain.use_cases.bodies import BodyCache
+from domain.use_cases.pack import pack
 from domain.use_cases.project import rebuild
 from domain.use_cases.repair import repair
 from domain.use_cases.verify import verify_and_record
@@ -45,6 +46,7 @@ async def _write(world: World) -> None:
     async with world.applier():
         await world.applied((await world.looked_after(world.docs)).generation)
     await tag_version(world.tools, STORE, world.docs, "written", None, MARA)
+    assert (await pack(world.tools, await world.looked_after(world.docs), MARA)).points
 
 
 async def _drift(world: World) -> None:

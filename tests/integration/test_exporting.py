@@ -22,7 +22,7 @@ from domain.model.points import (
     key_of,
 )
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
-from domain.use_cases import read_version as reading
+from domain.use_cases import gather
 from domain.use_cases.export_version import export_version
 from domain.use_cases.tools import Tools, recorded_schema
 from domain.use_cases.versions import Place, digest_at, find_version, tag_version
@@ -43,7 +43,7 @@ EVERYTHING = CollectionSchema(
 @pytest.fixture(autouse=True)
 def tiny_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file has many row groups."""
-    monkeypatch.setattr(reading, "PAGE", 7)
+    monkeypatch.setattr(gather, "MOST_POINTS", 7)
 
 
 async def export(world: World, place: Place, path: Path, tools: Tools | None = None) -> str:

@@ -10,7 +10,7 @@ from domain.model.errors import NotFound, Rejected
 from domain.model.points import PointBatch, encode_dense, encode_payload, key_of
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from domain.ports import Hit
-from domain.use_cases import read_version as reading
+from domain.use_cases import gather
 from domain.use_cases.search_collections import search_collections
 from domain.use_cases.search_versions import search_versions
 from domain.use_cases.versions import find_version
@@ -23,7 +23,7 @@ DIMENSION = 5
 @pytest.fixture(autouse=True)
 def tiny_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Results come from many pages."""
-    monkeypatch.setattr(reading, "PAGE", 7)
+    monkeypatch.setattr(gather, "MOST_POINTS", 7)
 
 
 def points(seed: int, count: int = 40) -> PointBatch:

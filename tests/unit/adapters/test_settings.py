@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.settings import environment_of, load_settings
+from adapters.settings import INTERVALS, environment_of, load_settings
 from domain.model.errors import Rejected
 
 CONFIGURED = {
@@ -54,12 +54,14 @@ def test_secrets_are_in_no_representation(tmp_path: Path) -> None:
     assert "another" not in repr(settings)
 
 
+@pytest.mark.parametrize("name", sorted(INTERVALS))
 @pytest.mark.parametrize("text", ["90s", "365d", "999999d"])
-def test_a_child_gets_every_duration(text: str, tmp_path: Path) -> None:
-    given = {"MIGRATION_LEDGER_VERIFY_EVERY": text}
+def test_a_child_gets_every_duration(name: str, text: str, tmp_path: Path) -> None:
+    given = {f"MIGRATION_LEDGER_{name.upper()}": text}
     settings = load_settings({"data_dir": str(tmp_path)}, given, tmp_path)
     child = load_settings({}, environment_of(settings), tmp_path)
-    assert child.verify_every == settings.verify_every
+    assert isinstance(getattr(settings, name), timedelta)
+    assert child == settings
 
 
 @pytest.mark.parametrize("text", ["", "0h", "24", "1 week", "-3h", "1.5h", "h"])

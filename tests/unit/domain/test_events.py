@@ -220,6 +220,7 @@ EXPECTED: list[tuple[type[AggregateEvent], dict[str, Any]]] = [
             "source": {},
         },
     ),
+    (Generation.BodiesPacked, {"manifest": "ab" * 32, "points": 2}),
     (Generation.WritesHeld, {"migration": "8d6f"}),
     (Generation.WritesResumed, {"migration": "8d6f"}),
     (Generation.SchemaRestored, {"schema": json.loads(json.dumps(SCHEMA.to_json()))}),
