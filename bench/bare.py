@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import grpc.aio
-from qdrant_client import grpc as qdrant
 
 from adapters.qdrant.encoding import Column, fill_points
+from adapters.qdrant_grpc import qdrant
 from domain.model.points import PointBatch
 from domain.model.schema import VectorKind
 

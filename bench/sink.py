@@ -13,7 +13,8 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from qdrant_client import grpc as qdrant
+
+from adapters.qdrant_grpc import qdrant
 
 
 class Sink:

@@ -8,9 +8,9 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from qdrant_client import grpc as qdrant
 
 from adapters.qdrant.endpoint import GRPC_PORT, Endpoint
+from adapters.qdrant_grpc import qdrant
 from domain.model.errors import (
     Conflict,
     DiskFull,

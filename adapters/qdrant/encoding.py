@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from qdrant_client import grpc as qdrant
 
 from adapters.qdrant.payload import fill_fields, payload_of
+from adapters.qdrant_grpc import qdrant
 from domain.model.errors import InvalidPoint
 from domain.model.points import (
     FLOAT32,

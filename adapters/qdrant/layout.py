@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qdrant_client import grpc as qdrant
-
 from adapters.qdrant.encoding import Column
 from adapters.qdrant.schema import columns_of
 from adapters.qdrant.sizes import CALL_POINTS, IN_FLIGHT
+from adapters.qdrant_grpc import qdrant
 
 PAYLOAD = qdrant.WithPayloadSelector(enable=True)
 VECTORS = qdrant.WithVectorsSelector(enable=True)

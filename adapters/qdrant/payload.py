@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from qdrant_client import grpc as qdrant
-
+from adapters.qdrant_grpc import qdrant
 from domain.model.errors import InvalidPoint
 from domain.model.points import decode_payload, encode_payload
 

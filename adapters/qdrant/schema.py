@@ -9,12 +9,11 @@ carried whole.
 from collections.abc import Mapping
 from typing import Any
 
-from qdrant_client import grpc as qdrant
-
 from adapters.qdrant.encoding import Column
 from adapters.qdrant.messages import fill, refuse_unknown, to_json
 from adapters.qdrant.payload import fill_value, plain
 from adapters.qdrant.witness import KEY
+from adapters.qdrant_grpc import qdrant
 from domain.model.errors import Rejected
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 

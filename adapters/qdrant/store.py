@@ -6,8 +6,6 @@ from random import Random
 from types import TracebackType
 from typing import Any, Self
 
-from qdrant_client import grpc as qdrant
-
 from adapters.qdrant.calls import Calls
 from adapters.qdrant.concurrency import in_order, prefetched
 from adapters.qdrant.encoding import (
@@ -38,6 +36,7 @@ from adapters.qdrant.sizes import (
     spans,
 )
 from adapters.qdrant.witness import fill_witness, witness_in
+from adapters.qdrant_grpc import qdrant
 from domain.model.errors import NotFound, Rejected, SchemaMismatch
 from domain.model.points import PointBatch, encode_dense
 from domain.model.recipes.recipe import CollectionDescription

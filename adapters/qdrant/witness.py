@@ -7,9 +7,8 @@ into its snapshots. An update merges entries, so those of others stay as they ar
 from collections.abc import Mapping
 from typing import Any
 
-from qdrant_client import grpc as qdrant
-
 from adapters.qdrant.payload import fill_value, plain
+from adapters.qdrant_grpc import qdrant
 from domain.model.timeline import Witness
 
 KEY = "migration_ledger"

@@ -16,7 +16,8 @@ import grpc
 import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
-from qdrant_client import grpc as qdrant
+
+from adapters.qdrant_grpc import qdrant
 
 START_SECONDS = 30
 DIMENSION = 8

@@ -10,11 +10,11 @@ import grpc
 import grpc.aio
 import pytest
 import pytest_asyncio
-from qdrant_client import grpc as qdrant
 from vector_store import numbered
 
 from adapters.qdrant.endpoint import Endpoint
 from adapters.qdrant.store import QdrantStore
+from adapters.qdrant_grpc import qdrant
 from domain.model.errors import LedgerError, NotFound, Rejected, Unavailable
 from domain.model.points import key_of
 

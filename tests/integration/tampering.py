@@ -1,7 +1,6 @@
 """Changes behind the ledger's back."""
 
-from qdrant_client import grpc as qdrant
-
+from adapters.qdrant_grpc import qdrant
 from domain.model.points import PointBatch
 from tests.integration.worlds import World
 

@@ -13,10 +13,10 @@ from random import Random
 
 import grpc
 import pytest
-from qdrant_client import grpc as qdrant
 
 from adapters.qdrant.endpoint import Endpoint
 from adapters.qdrant.store import QdrantStore
+from adapters.qdrant_grpc import qdrant
 from domain.model.points import PointBatch
 from domain.ports import GenerationStatus
 from domain.use_cases import apply_changes

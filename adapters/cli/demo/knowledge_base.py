@@ -17,13 +17,11 @@ import asyncpg
 import grpc
 import numpy as np
 from numpy.typing import NDArray
-from qdrant_client import grpc as qdrant
-from qdrant_client.conversions.conversion import payload_to_grpc
-from qdrant_client.uploader.grpc_uploader import convert_vector_struct
 
 from adapters.cli.demo.corpus import Chunk, Corpus, build_corpus
 from adapters.cli.demo.sources import CODE, DOCUMENTS, Source
 from adapters.embedders.lsa import LsaModel
+from adapters.qdrant_grpc import qdrant
 from domain.model.errors import Conflict, Unavailable
 
 COLLECTIONS = {DOCUMENTS: "shared_docs", CODE: "shared_code"}
@@ -306,6 +304,12 @@ def _point(chunk: Chunk, vector: NDArray[np.float32]) -> qdrant.PointStruct:
         id=qdrant.PointId(num=point_id)
         if isinstance(point_id, int)
         else qdrant.PointId(uuid=point_id),
-        vectors=convert_vector_struct(vector),
-        payload=payload_to_grpc(payload),
+        vectors=qdrant.Vectors(vector=qdrant.Vector(dense=qdrant.DenseVector(data=vector))),
+        payload={name: _value(value) for name, value in payload.items()},
     )
+
+
+def _value(value: str | int) -> qdrant.Value:
+    if isinstance(value, str):
+        return qdrant.Value(string_value=value)
+    return qdrant.Value(integer_value=value)

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from qdrant_client.grpc.collections_service_pb2 import DESCRIPTOR as COLLECTIONS
-from qdrant_client.grpc.points_service_pb2 import DESCRIPTOR as POINTS
-from qdrant_client.grpc.qdrant_pb2 import DESCRIPTOR as QDRANT
 
 from adapters.embedded.node.collections import Collections, health_check
 from adapters.embedded.node.points import Points
 from adapters.embedded.node.rpc import service
 from adapters.embedded.node.store import DataDirInUseError, Store
 from adapters.garbage import collect_less
+from adapters.qdrant_grpc import qdrant
 
 log = logging.getLogger("adapters.embedded.node")
 
@@ -47,14 +45,19 @@ def serve(store: Store, address: str) -> Any:
     )
     server.add_generic_rpc_handlers(
         (
-            service(POINTS.services_by_name["Points"], Points(store).handlers()),
-            service(COLLECTIONS.services_by_name["Collections"], Collections(store).handlers()),
-            service(QDRANT.services_by_name["Qdrant"], {"HealthCheck": health_check}),
+            service(_described("Points"), Points(store).handlers()),
+            service(_described("Collections"), Collections(store).handlers()),
+            service(_described("Qdrant"), {"HealthCheck": health_check}),
         )
     )
     server.add_insecure_port(address)
     server.start()
     return server
+
+
+def _described(name: str) -> Any:
+    """The descriptor of a service of Qdrant."""
+    return qdrant.HealthCheckRequest.DESCRIPTOR.file.pool.FindServiceByName(f"qdrant.{name}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
-from qdrant_client import grpc as qdrant
 
 from adapters.durable_files import write_durably
+from adapters.qdrant_grpc import qdrant
 
 FORMAT = 1
 

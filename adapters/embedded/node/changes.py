@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import qdrant_edge as edge
-from qdrant_client import grpc as qdrant
 
 from adapters.embedded.node.errors import wrong_input
 from adapters.embedded.node.filters import filter_from_proto, optional_filter
@@ -12,6 +11,7 @@ from adapters.embedded.node.ids import PointId, id_from_proto, ids_from_proto
 from adapters.embedded.node.payload import payload_from_proto
 from adapters.embedded.node.shard import Change
 from adapters.embedded.node.vectors import Layout, VectorReader
+from adapters.qdrant_grpc import qdrant
 
 MAX_POINTS = 500
 """Points in one engine call. A call holds the interpreter: 5,000 points stop it for 91 ms."""

@@ -3,12 +3,11 @@
 from dataclasses import replace
 from importlib.metadata import version
 
-from qdrant_client import grpc as qdrant
-
 from adapters.embedded.node.errors import wrong_input
 from adapters.embedded.node.rpc import Call, Handler
 from adapters.embedded.node.settings import config_from_create, updated
 from adapters.embedded.node.store import Store
+from adapters.qdrant_grpc import qdrant
 
 QDRANT_VERSION = "1.19.0"
 """The Qdrant release that the engine and the answers of this node follow."""

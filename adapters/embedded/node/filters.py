@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import qdrant_edge as edge
-from qdrant_client import grpc as qdrant
 
 from adapters.embedded.node.errors import unsupported, wrong_input
 from adapters.embedded.node.ids import ids_from_proto
+from adapters.qdrant_grpc import qdrant
 
 
 def filter_from_proto(proto: qdrant.Filter) -> edge.Filter:

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from uuid import UUID
 
-from qdrant_client import grpc as qdrant
-
 from adapters.embedded.node.errors import wrong_input
+from adapters.qdrant_grpc import qdrant
 
 PointId = int | UUID
 

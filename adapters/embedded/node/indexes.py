@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import qdrant_edge as edge
-from qdrant_client import grpc as qdrant
 
 from adapters.embedded.node.errors import wrong_input
+from adapters.qdrant_grpc import qdrant
 
 _PARAMS: dict[str, tuple[qdrant.PayloadSchemaType.ValueType, type[Any]]] = {
     "keyword_index_params": (qdrant.PayloadSchemaType.Keyword, edge.KeywordIndexParams),

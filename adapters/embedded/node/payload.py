@@ -4,9 +4,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from qdrant_client import grpc as qdrant
-
 from adapters.embedded.node.errors import wrong_input
+from adapters.qdrant_grpc import qdrant
 
 
 def payload_from_proto(fields: Mapping[str, qdrant.Value]) -> dict[str, Any]:

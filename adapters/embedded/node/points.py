@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import qdrant_edge as edge
-from qdrant_client import grpc as qdrant
 
 from adapters.embedded.node import changes, indexes
 from adapters.embedded.node.catalogue import Entry
@@ -24,6 +23,7 @@ from adapters.embedded.node.rpc import Call, Handler
 from adapters.embedded.node.shard import Change, Shard
 from adapters.embedded.node.store import Store
 from adapters.embedded.node.vectors import Layout, vectors_to_proto
+from adapters.qdrant_grpc import qdrant
 
 DEFAULT_LIMIT = 10
 COMPLETED = qdrant.UpdateResult(status=qdrant.UpdateStatus.Completed)

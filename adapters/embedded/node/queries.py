@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import qdrant_edge as edge
-from qdrant_client import grpc as qdrant
 
 from adapters.embedded.node.changes import refuse_shard_keys
 from adapters.embedded.node.errors import no_point, unsupported, wrong_input
@@ -13,6 +12,7 @@ from adapters.embedded.node.filters import filter_from_proto, optional_filter
 from adapters.embedded.node.ids import PointId, id_from_proto
 from adapters.embedded.node.shard import Shard
 from adapters.embedded.node.vectors import VectorReader
+from adapters.qdrant_grpc import qdrant
 
 DEFAULT_LIMIT = 10
 DEFAULT_RRF_K = 2

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
-from qdrant_client import grpc as qdrant
 
 from adapters.embedded.node.errors import (
     RefusalError,
@@ -18,6 +17,7 @@ from adapters.embedded.node.errors import (
     engine_errors,
     unsupported,
 )
+from adapters.qdrant_grpc import qdrant
 
 log = logging.getLogger(__name__)
 

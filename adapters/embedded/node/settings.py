@@ -3,9 +3,9 @@
 from typing import Any
 
 import qdrant_edge as edge
-from qdrant_client import grpc as qdrant
 
 from adapters.embedded.node.errors import wrong_input
+from adapters.qdrant_grpc import qdrant
 
 MAX_DIMENSION = 65_536
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-from qdrant_client import grpc as qdrant
-
 from adapters.durable_files import sync_folder
 from adapters.embedded.node import catalogue as catalogues
 from adapters.embedded.node import settings, shard
@@ -20,6 +18,7 @@ from adapters.embedded.node.disk import COLLECTION_BYTES, Disk
 from adapters.embedded.node.errors import collection_exists, no_collection, not_found, wrong_input
 from adapters.embedded.node.shard import Shard
 from adapters.embedded.node.vectors import Layout
+from adapters.qdrant_grpc import qdrant
 
 log = logging.getLogger(__name__)
 

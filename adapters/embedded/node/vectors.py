@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import qdrant_edge as edge
-from qdrant_client import grpc as qdrant
 
 from adapters.embedded.node.errors import wrong_input
+from adapters.qdrant_grpc import qdrant
 
 
 @dataclass(frozen=True)

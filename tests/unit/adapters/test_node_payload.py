@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qdrant_client import grpc as qdrant
 
 from adapters.embedded.node.errors import RefusalError
 from adapters.embedded.node.payload import payload_from_proto, payload_to_proto
+from adapters.qdrant_grpc import qdrant
 
 values = st.recursive(
     st.none()

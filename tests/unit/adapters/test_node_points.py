@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from qdrant_client import grpc as qdrant
 
 from adapters.embedded.node import shard
 from adapters.embedded.node.errors import RefusalError
@@ -15,6 +14,7 @@ from adapters.embedded.node.points import Points
 from adapters.embedded.node.rpc import Call
 from adapters.embedded.node.settings import config_from_create
 from adapters.embedded.node.store import Store
+from adapters.qdrant_grpc import qdrant
 
 
 class Caller:

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import qdrant_edge as edge
-from qdrant_client import grpc as qdrant
 
 from adapters.embedded.node.errors import RefusalError
 from adapters.embedded.node.vectors import Layout, VectorReader, vectors_to_proto
+from adapters.qdrant_grpc import qdrant
 
 LAYOUT = Layout(
     qdrant.CollectionParams(

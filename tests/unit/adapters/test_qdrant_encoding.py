@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qdrant_client import grpc as qdrant
 
 from adapters.qdrant.encoding import Column, batch_of, dense_bytes, dense_message, fill_points
 from adapters.qdrant.sizes import CALL_BYTES, chunks, page_points
+from adapters.qdrant_grpc import qdrant
 from domain.model.errors import InvalidPoint
 from domain.model.points import (
     PointBatch,

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from qdrant_client import grpc as qdrant
 
 from adapters.qdrant.encoding import Column
 from adapters.qdrant.endpoint import Endpoint
@@ -15,6 +14,7 @@ from adapters.qdrant.schema import (
     schema_of,
     update_request,
 )
+from adapters.qdrant_grpc import qdrant
 from domain.model.errors import Rejected
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from qdrant_client import grpc as qdrant
 
 from adapters.qdrant.payload import fill_value
 from adapters.qdrant.witness import KEY, fill_witness, witness_in
+from adapters.qdrant_grpc import qdrant
 from domain.model.timeline import Witness
 
 WITNESS = Witness("collection docs", 812, "ab" * 32, 2, "6f1c", (), "0011", 7, unfinished=True)
