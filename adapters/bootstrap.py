@@ -15,6 +15,7 @@ from adapters.postgres.applications import PostgresApplications
 from adapters.postgres.connection import Database, open_database
 from adapters.postgres.cursors import PostgresCursors
 from adapters.postgres.flow_ranges import PostgresFlowRanges
+from adapters.postgres.garbage import PostgresGarbage, SparingObjects
 from adapters.postgres.leaders import PostgresLeaders
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.objects import PostgresObjects
@@ -125,7 +126,8 @@ class Service:
     timelines: PostgresTimelines
     views: PostgresViews
     workers: PostgresWorkers
-    objects: SizedObjects
+    objects: SparingObjects
+    garbage: PostgresGarbage
     stores: ConfiguredStores
     applying: ConfiguredStores
 
@@ -240,7 +242,10 @@ async def open_service(
             timelines=PostgresTimelines(database),
             views=PostgresViews(database),
             workers=PostgresWorkers(database),
-            objects=SizedObjects(PostgresObjects(database), object_storage(settings)),
+            objects=SparingObjects(
+                database, SizedObjects(PostgresObjects(database), object_storage(settings))
+            ),
+            garbage=PostgresGarbage(database, ledger.wakeups),
             stores=stores,
             applying=applying,
         )

@@ -50,11 +50,13 @@ KNOWN = {
     "verify_every": "how often workers verify each collection, such as 24h or 7d; never if not set",
     "pack_every": "how often workers pack collections that are scattered, such as 24h; never if "
     "not set",
+    "retain_every": "how often workers archive what retention does not keep, and delete the bodies "
+    "of that, such as 24h; never if not set",
 }
 """Every setting and what it is; environment variables are `MIGRATION_LEDGER_` and the name."""
 
 
-INTERVALS = frozenset({"verify_every", "pack_every"})
+INTERVALS = frozenset({"verify_every", "pack_every", "retain_every"})
 """Settings that say how often something is done."""
 
 SECRETS = (
@@ -92,6 +94,7 @@ class Settings:
         http_port: its port, or None where it is to be chosen.
         verify_every: how often workers verify each collection, or None for never.
         pack_every: how often workers pack collections that are scattered, or None for never.
+        retain_every: how often workers archive and delete what is not kept, or None for never.
         source: the settings file that was read, or None.
     """
 
@@ -117,6 +120,7 @@ class Settings:
     http_port: int | None = None
     verify_every: timedelta | None = None
     pack_every: timedelta | None = None
+    retain_every: timedelta | None = None
     source: Path | None = None
 
     @property

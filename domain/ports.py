@@ -3,11 +3,11 @@
 Every method may raise `Unavailable`; what else it raises is said where it is.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
@@ -182,6 +182,34 @@ class Ledger(Protocol):
         """How many points of a version of a generation have one of these bodies."""
 
 
+class Garbage(Protocol):
+    """Bodies to which nothing refers that anybody can go back to.
+
+    They go in three steps, so that nobody can name one whose object is gone: condemned, which
+    anything that refers to one ends; given up, from when on it may not be named; deleted.
+    """
+
+    async def condemn(self) -> int:
+        """Condemn the bodies that nothing refers to any more; how many."""
+
+    async def give_up(self, grace: timedelta, context: Context) -> int:
+        """Give up the next bodies that were condemned for so long, as an event; how many.
+
+        Those to which something refers by now stay. So do those that a change needs which a store
+        has not applied yet.
+
+        Raises:
+            Halted: work is halted.
+        """
+
+    async def dispose(self, delete: Callable[[Sequence[str]], Awaitable[None]]) -> int:
+        """Have the objects of the next bodies deleted that were given up; how many.
+
+        Nobody writes an object of the same address meanwhile. Those that were written again since
+        they were given up stay.
+        """
+
+
 SMALL_OBJECT = 64 * 2**10
 """Objects up to this many bytes are rows in the ledger's database rather than files."""
 
@@ -221,6 +249,8 @@ class GenerationStatus:
         halted_at: version of the change that the store refuses, or None.
         gone: dropped or released.
         holders: migrations that hold the writes of applications.
+        archived_before: nobody goes back to versions before this one.
+        kept_versions: but to these.
     """
 
     generation: UUID
@@ -234,6 +264,12 @@ class GenerationStatus:
     halted_at: int | None
     gone: bool
     holders: tuple[str, ...]
+    archived_before: int
+    kept_versions: tuple[int, ...]
+
+    def archived(self, through: int) -> bool:
+        """Whether a version was archived, so that nobody goes back to it."""
+        return through < self.archived_before and through not in self.kept_versions
 
 
 @dataclass(frozen=True)

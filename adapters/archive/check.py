@@ -21,6 +21,7 @@ from adapters.postgres.copying import StoredAnswer
 from domain.model.bodies import address_of, bodies_of
 from domain.model.errors import Corrupt
 from domain.model.recorded import Cursor
+from domain.model.retention import Sweep
 
 
 async def check(folder: ArchiveFolder) -> Manifest:
@@ -48,14 +49,16 @@ async def checked(folder: ArchiveFolder) -> AsyncIterator[tuple[Manifest, Iterab
     """
     manifest = folder.written()
     _refuse(await asyncio.to_thread(_first, _files(folder, manifest)))
-    with Addresses() as needed, Addresses() as small, Addresses() as large:
-        contents = _contents(folder, manifest, needed, small)
+    with Addresses() as needed, Addresses() as small, Addresses() as large, Addresses() as gone:
+        contents = _contents(folder, manifest, needed, small, gone)
         _refuse(await asyncio.to_thread(_first, contents))
         lacking = {one.address for one in manifest.lacking}
         problems: list[str] = []
         storage = StoredObjects(folder.large_url)
         for address in needed:
             if address in small or address in lacking:
+                continue
+            if address in gone and not folder.has_large(address):
                 continue
             try:
                 await storage.get(address)
@@ -105,15 +108,21 @@ def _files(folder: ArchiveFolder, manifest: Manifest) -> Iterator[str]:
 
 
 def _contents(
-    folder: ArchiveFolder, manifest: Manifest, needed: Addresses, small: Addresses
+    folder: ArchiveFolder,
+    manifest: Manifest,
+    needed: Addresses,
+    small: Addresses,
+    gone: Addresses,
 ) -> Iterator[str]:
-    """Walk events, answers and small objects, and note which objects are needed and there."""
+    """Walk events, answers and small objects; note which objects are needed, there, given up."""
     at = Cursor()
     try:
         for row in event_rows(folder, manifest):
             at = next_cursor(at, row)
             if row["topic"] in WITH_MANIFEST:
                 needed.add([orjson.loads(row["state"])["manifest"]])
+            elif row["topic"] == Sweep.Created.TOPIC:
+                gone.add(orjson.loads(row["state"])["bodies"])
     except Altered as error:
         yield f"its events: {error}"
         return

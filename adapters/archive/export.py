@@ -22,10 +22,11 @@ from adapters.postgres.copying import (
     stored_events,
     stored_objects,
 )
+from adapters.postgres.garbage import swept
 from adapters.postgres.reading import head as read_head
 from adapters.postgres.timelines import standing
 from domain.model.bodies import address_of, bodies_of
-from domain.model.errors import Corrupt, Rejected
+from domain.model.errors import Corrupt, ObjectMissing, Rejected
 from domain.model.generation import Generation
 from domain.model.recorded import Cursor
 from domain.use_cases.concurrently import concurrently
@@ -69,11 +70,15 @@ async def export(
         ledger = (await standing(database)).ledger
         await _refuse_other(database, ledger, before, folder)
         _refuse_damaged(before, folder)
-        with Addresses() as seen:
+        with Addresses() as seen, Addresses() as gone:
             for part in before.of(OBJECTS) if before else ():
                 for addresses in folder.addresses(part):
                     seen.add(addresses)
-            manifest = await _Export(database, objects, folder, seen).run(ledger, before, told)
+            head = await read_head(database)
+            async for addresses in swept(database, head.position):
+                gone.add(addresses)
+            work = _Export(database, objects, folder, seen, gone)
+            manifest = await work.run(ledger, before, told)
         folder.finish(manifest, before)
         return manifest
 
@@ -105,15 +110,29 @@ def _refuse_damaged(before: Manifest | None, folder: ArchiveFolder) -> None:
 
 
 class _Export:
-    """One export."""
+    """One export.
+
+    Args:
+        database: of the ledger.
+        objects: storage of large objects.
+        folder: of the archive.
+        seen: objects that are in the archive; grows.
+        gone: bodies that the ledger has given up. They are taken along if they are there.
+    """
 
     def __init__(
-        self, database: Database, objects: StoredObjects, folder: ArchiveFolder, seen: Addresses
+        self,
+        database: Database,
+        objects: StoredObjects,
+        folder: ArchiveFolder,
+        seen: Addresses,
+        gone: Addresses,
     ) -> None:
         self._database = database
         self._objects = objects
         self._folder = folder
         self._seen = seen
+        self._gone = gone
         self._large = StoredObjects(folder.large_url)
         self._parts: list[Part] = []
         self._lacking: list[Lacking] = []
@@ -207,7 +226,8 @@ class _Export:
         try:
             await self._large.put(await self._objects.get(address))
         except Corrupt as error:
-            self._lack([address], str(error), manifest=False)
+            if not (isinstance(error, ObjectMissing) and address in self._gone):
+                self._lack([address], str(error), manifest=False)
 
     def _lack(self, addresses: Iterable[str], why: str, *, manifest: bool) -> None:
         self._lacking += [Lacking(address, manifest, why) for address in addresses]

@@ -12,6 +12,7 @@ from adapters.cli import (
     packing,
     points,
     recover,
+    retention,
     servers,
     verifying,
     versions,
@@ -34,6 +35,7 @@ version = typer.Typer(help="Versions of collections.", no_args_is_help=True)
 live_points = typer.Typer(help="Write points.", no_args_is_help=True)
 dead_letter = typer.Typer(help="Changes that a store refused.", no_args_is_help=True)
 projection = typer.Typer(help="Read models.", no_args_is_help=True)
+retain = typer.Typer(help="How long one can go back to versions.", no_args_is_help=True)
 ledger_log = typer.Typer(help="The ledger's own events.", no_args_is_help=True)
 archives = typer.Typer(help="The ledger as a folder of files.", no_args_is_help=True)
 database = typer.Typer(help="The ledger's database.", no_args_is_help=True)
@@ -45,6 +47,7 @@ for group, name in (
     (live_points, "points"),
     (dead_letter, "dead-letter"),
     (projection, "projection"),
+    (retain, "retention"),
     (ledger_log, "log"),
     (archives, "archive"),
     (database, "db"),
@@ -85,6 +88,12 @@ for group, name, function in (
     (dead_letter, "skip", data.skip),
     (projection, "list", views.list_projections),
     (projection, "rebuild", views.rebuild_projection),
+    (retain, "show", retention.show),
+    (retain, "set", retention.set_policy),
+    (retain, "remove", retention.remove_policy),
+    (retain, "hold", retention.hold),
+    (retain, "lift", retention.lift),
+    (retain, "apply", retention.apply),
     (ledger_log, "verify", log.verify),
     (ledger_log, "events", log.events),
     (archives, "export", archive.export),

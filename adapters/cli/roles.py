@@ -20,6 +20,7 @@ from domain.use_cases.pack import pack_regularly
 from domain.use_cases.project import project
 from domain.use_cases.relay import relay
 from domain.use_cases.run_migration import coordinate
+from domain.use_cases.sweep import retain_regularly
 from domain.use_cases.verify_regularly import verify_regularly
 from domain.use_cases.work_flows import work_flows
 from projections import PROJECTIONS
@@ -59,6 +60,10 @@ async def _coordinate(service: Service, worker: str, stop: asyncio.Event) -> Non
         work.append(verify_regularly(tools, leaders, worker, settings.verify_every, stop))
     if settings.pack_every is not None:
         work.append(pack_regularly(tools, leaders, worker, settings.pack_every, stop))
+    if settings.retain_every is not None:
+        garbage = service.garbage
+        every = settings.retain_every
+        work.append(retain_regularly(tools, garbage, leaders, worker, every, stop))
     await concurrently(work, len(work))
 
 

@@ -20,7 +20,7 @@ from domain.ports import GenerationStatus, Lease, Recovered
 
 _STATUS = """
 SELECT g.stream, g.collection, g.store, g.physical, g.number, g.recorded, a.applied, g.points,
-    a.halted_at, g.gone, g.holders
+    a.halted_at, g.gone, g.holders, g.archived_before, g.kept_versions
 FROM generations g JOIN applications a ON a.generation = g.stream
 """
 
@@ -215,4 +215,6 @@ def _status(row: Any) -> GenerationStatus:
         halted_at=row["halted_at"],
         gone=row["gone"],
         holders=tuple(row["holders"]),
+        archived_before=row["archived_before"],
+        kept_versions=tuple(row["kept_versions"]),
     )

@@ -23,6 +23,9 @@ _COMMAND_TIMEOUT = _STATEMENT_TIMEOUT + 5.0  # seconds
 # Lets the statements of this transaction take as long as they need; callers give a `timeout`, too.
 NO_TIMEOUT = "SET LOCAL statement_timeout = 0"
 
+# Lets this transaction wait for something else than the database.
+NO_IDLE_TIMEOUT = "SET LOCAL idle_in_transaction_session_timeout = 0"
+
 _SETTINGS = {
     "application_name": "migration-ledger",
     "search_path": SCHEMA,

@@ -8,8 +8,9 @@ from uuid import UUID
 
 import orjson
 
-from adapters.postgres.connection import NO_TIMEOUT, SCHEMA, Database
+from adapters.postgres.connection import NO_IDLE_TIMEOUT, NO_TIMEOUT, SCHEMA, Database
 from adapters.postgres.deriving import derive
+from adapters.postgres.garbage import mark_collected
 from adapters.postgres.head_history import complete_pasts
 from adapters.postgres.objects import put_objects, stored_rows
 from adapters.postgres.reading import HASH
@@ -19,9 +20,6 @@ from domain.model.timeline import Finding
 
 PAGE = 5000
 _TIMEOUT = 3600.0  # seconds, as everything is written in one transaction
-
-# Loading waits for files.
-_NO_IDLE_TIMEOUT = "SET LOCAL idle_in_transaction_session_timeout = 0"
 
 EVENT_COLUMNS = (
     *("position", "stream", "version", "topic", "state", "context", "recorded_at", "hash"),
@@ -136,7 +134,7 @@ class Loading:
             Conflict: there is something already.
         """
         await self._connection.execute(NO_TIMEOUT)
-        await self._connection.execute(_NO_IDLE_TIMEOUT)
+        await self._connection.execute(NO_IDLE_TIMEOUT)  # it waits for files
         await self._connection.execute(_LOCK, timeout=_TIMEOUT)
         if not await self._connection.fetchval(_EMPTY):
             raise Conflict("the ledger is not empty any more; nothing was loaded")
@@ -179,3 +177,4 @@ class Loading:
 async def load_heads(database: Database) -> None:
     """Make the heads of points from their change sets; again goes on where it was."""
     await complete_pasts(database)
+    await mark_collected(database)

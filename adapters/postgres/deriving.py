@@ -18,6 +18,7 @@ from domain.model.errors import Rejected
 from domain.model.flow import Flow, FlowRange
 from domain.model.generation import Application, Generation
 from domain.model.recorded import Recorded
+from domain.model.retention import Retention
 from domain.model.timeline import Timeline
 
 A = TypeVar("A", bound=LedgerAggregate)
@@ -66,6 +67,7 @@ async def derive(connection: Any) -> int:
     """
     await connection.execute(_STREAMS, timeout=_TIMEOUT)
     await _generations(connection)
+    await _retention(connection)
     await _applications(connection)
     await _flows(connection)
     return await _timeline(connection)
@@ -75,6 +77,11 @@ async def _generations(connection: Any) -> None:
     async for page in _pages(connection, Generation.TOPIC):
         await follow(connection, [recorded.event for recorded in page])
     await connection.execute(_LACKS_HEADS)
+
+
+async def _retention(connection: Any) -> None:
+    async for page in _pages(connection, Retention.TOPIC):
+        await follow(connection, [recorded.event for recorded in page])
 
 
 async def _applications(connection: Any) -> None:

@@ -11,6 +11,7 @@ from eventsourcing.domain import AggregateEvent
 from adapters.postgres.mapper import plain_uuid
 from domain.model.errors import Rejected
 from domain.model.generation import Generation
+from domain.model.retention import Retention
 
 # Lock generations against other writers, in one order for everybody.
 _LOCK = """
@@ -46,6 +47,10 @@ UPDATE generations SET holders = array_append(array_remove(holders, $2), $2) WHE
 _RESUME = "UPDATE generations SET holders = array_remove(holders, $2) WHERE stream = $1"
 
 
+# Nobody goes back to some of its versions any more.
+_ARCHIVE = "UPDATE generations SET archived_before = $2, kept_versions = $3 WHERE stream = $1"
+
+
 @dataclass(frozen=True)
 class LockedGeneration:
     """A generation that no other transaction writes to.
@@ -67,9 +72,16 @@ class LockedGeneration:
     holders: tuple[str, ...]
 
 
-def touches_generations(events: Iterable[AggregateEvent]) -> bool:
+def touches_generations(events: Sequence[AggregateEvent]) -> bool:
     """Whether a command must lock generations before it is appended."""
-    return any(isinstance(event, Generation.Event) for event in events)
+    return bool(generations_of(events))
+
+
+def generations_of(events: Sequence[AggregateEvent]) -> set[UUID]:
+    """The generations whose rows change with these events."""
+    own = {event.originator_id for event in events if isinstance(event, Generation.Event)}
+    archived = (event for event in events if isinstance(event, Retention.VersionsArchived))
+    return own | {UUID(event.generation) for event in archived}
 
 
 async def lock_generations(
@@ -96,6 +108,8 @@ async def follow(connection: Any, events: Sequence[AggregateEvent]) -> None:
     added: dict[UUID, int] = defaultdict(int)
     gone: set[UUID] = set()
     for event in events:
+        if isinstance(event, Retention.VersionsArchived):
+            await connection.execute(_ARCHIVE, UUID(event.generation), event.before, event.kept)
         if not isinstance(event, Generation.Event):
             continue
         stream = event.originator_id

@@ -6,9 +6,10 @@ from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
+from adapters.postgres.bodies import number_bodies
 from adapters.postgres.change_sets import HeadChanges
 from adapters.postgres.connection import NO_TIMEOUT, Database
-from adapters.postgres.heads import known_heads, move_heads, number_bodies, write_heads
+from adapters.postgres.heads import known_heads, move_heads, write_heads
 from adapters.postgres.mapper import COLUMNS, to_recorded
 from adapters.postgres.objects import get_objects
 from domain.model.bodies import Manifest, decode_manifest

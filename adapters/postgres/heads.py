@@ -39,14 +39,6 @@ WHERE h.gid = $1 AND h.id = u.id AND h.hash = u.hash
 RETURNING h.id
 """
 
-# Numbers of bodies that have one.
-_BODIES = "SELECT id, address FROM bodies WHERE address = ANY($1::bytea[])"
-
-# Numbers for new bodies, in the order of addresses, so that writers never wait in a circle.
-_NEW_BODIES = """
-INSERT INTO bodies (address) SELECT unnest($1::bytea[]) ON CONFLICT (address) DO NOTHING
-"""
-
 # The next heads in key order.
 _PAGE = """
 SELECT h.id, h.hash, b.address, h."row", h.version
@@ -164,17 +156,6 @@ async def move_heads(
     return {row["id"] for row in rows}
 
 
-async def number_bodies(connection: Any, addresses: Iterable[str]) -> dict[str, int]:
-    """The numbers of bodies, new ones where they have none."""
-    wanted = sorted({bytes.fromhex(address) for address in addresses})
-    numbers = await _numbers(connection, wanted)
-    missing = [address for address in wanted if address.hex() not in numbers]
-    if missing:
-        await connection.execute(_NEW_BODIES, missing)
-        numbers |= await _numbers(connection, missing)
-    return numbers
-
-
 async def read_heads(
     database: Database, generation: UUID, after: bytes, limit: int, at: int | None
 ) -> Heads:
@@ -218,11 +199,6 @@ async def read_hashes_between(
         if versions:
             found[key].add(None)
     return found
-
-
-async def _numbers(connection: Any, addresses: Sequence[bytes]) -> dict[str, int]:
-    rows = await connection.fetch(_BODIES, addresses)
-    return {row["address"].hex(): row["id"] for row in rows}
 
 
 def _columns(rows: Sequence[Any]) -> Heads:

@@ -15,6 +15,7 @@ from domain.model.flow import Flow, FlowRange
 from domain.model.generation import Application, Generation
 from domain.model.migration import Migration
 from domain.model.recorded import Recorded
+from domain.model.retention import Retention, Sweep
 from domain.model.timeline import Timeline
 from domain.model.verification import VerificationLog
 from domain.model.version import Version
@@ -25,6 +26,8 @@ AGGREGATES: tuple[type[LedgerAggregate], ...] = (
     FlowRange,
     Generation,
     Migration,
+    Retention,
+    Sweep,
     Timeline,
     VerificationLog,
     Version,

@@ -4,9 +4,10 @@ from typing import Any
 from uuid import UUID
 
 from adapters.postgres.appending import Outcome, append_last, encode_events
+from adapters.postgres.bodies import claim_bodies
 from adapters.postgres.connection import Database
 from adapters.postgres.generations import follow, lock_generations
-from adapters.postgres.heads import move_heads, number_bodies
+from adapters.postgres.heads import move_heads
 from adapters.postgres.objects import put_objects
 from domain.model.aggregate import NOT_RECORDED, Context
 from domain.model.bodies import Manifest, address_of, encode_manifest
@@ -31,7 +32,7 @@ async def record_pack(
         locked = (await lock_generations(connection, [generation])).get(generation)
         if locked is None or locked.gone:
             raise Rejected(f"generation {generation} does not exist or was dropped or released")
-        bodies = await number_bodies(connection, set(heads.objects))
+        bodies = await claim_bodies(connection, set(heads.objects))
         keys = await move_heads(connection, locked.gid, _manifest(heads), bodies)
         moved = heads.only(keys)
         if not len(moved):

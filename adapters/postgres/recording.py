@@ -19,16 +19,17 @@ from adapters.postgres.appending import (
     encode_command,
     framed,
 )
+from adapters.postgres.bodies import claim_bodies
 from adapters.postgres.change_sets import Known, content_of_draft, fold
 from adapters.postgres.connection import Database
 from adapters.postgres.generations import (
     LockedGeneration,
     follow,
+    generations_of,
     lock_generations,
     refuse_change_sets,
-    touches_generations,
 )
-from adapters.postgres.heads import heads_among, known_heads, number_bodies, write_heads
+from adapters.postgres.heads import heads_among, known_heads, write_heads
 from adapters.postgres.mapper import encode_context, to_stored
 from adapters.postgres.objects import put_objects
 from domain.model.aggregate import Context
@@ -90,8 +91,7 @@ async def record(database: Database, request: Request) -> Outcome:
             locked = await lock_generations(connection, _streams(request))
             _refuse_unwritable(request.drafts, locked)
             await _refuse_elsewhere(connection, request.drafts)
-            await put_objects(connection, request.bodies)
-            changes = await _write_change_sets(connection, request.drafts, locked)
+            changes = await _write_change_sets(connection, request, locked)
             events = [*changes, *request.events]
             await follow(connection, events)
             return await append_last(
@@ -116,7 +116,7 @@ async def append_to_generations(database: Database, command: Command) -> Outcome
             earlier = await earlier_outcome(connection, command.key, encoded.request_hash)
             if earlier is not None:
                 return earlier
-            await lock_generations(connection, _generations_of(command.events))
+            await lock_generations(connection, generations_of(command.events))
             await follow(connection, command.events)
             return await append_last(connection, encoded)
     except NotAppendedError as stopped:
@@ -124,10 +124,10 @@ async def append_to_generations(database: Database, command: Command) -> Outcome
 
 
 async def _write_change_sets(
-    connection: Any, drafts: Sequence[ChangeSetDraft], locked: dict[UUID, LockedGeneration]
+    connection: Any, request: Request, locked: dict[UUID, LockedGeneration]
 ) -> list[Generation.ChangeSetRecorded]:
     keys: dict[UUID, set[bytes]] = {}
-    for draft in drafts:
+    for draft in request.drafts:
         keys.setdefault(draft.generation, set()).update(draft.keys)
     known: dict[UUID, dict[bytes, Known]] = {
         stream: await known_heads(connection, locked[stream].gid, wanted)
@@ -135,21 +135,17 @@ async def _write_change_sets(
     }
     existing = {stream: set(heads) for stream, heads in known.items()}
     versions = {stream: locked[stream].recorded for stream in keys}
-    folded = await asyncio.to_thread(fold, drafts, versions, known)
+    folded = await asyncio.to_thread(fold, request.drafts, versions, known)
     named = (changes.bodies() for changes in folded.changes.values())
-    bodies = await number_bodies(connection, set().union(*named))
-    await put_objects(connection, folded.manifests)
+    bodies = await claim_bodies(connection, set().union(*named), given=request.bodies)
+    await put_objects(connection, {**request.bodies, **folded.manifests})
     for stream, changes in folded.changes.items():
         await write_heads(connection, locked[stream].gid, changes, existing[stream], bodies)
     return folded.events
 
 
 def _streams(request: Request) -> set[UUID]:
-    return {draft.generation for draft in request.drafts} | _generations_of(request.events)
-
-
-def _generations_of(events: Sequence[AggregateEvent]) -> set[UUID]:
-    return {event.originator_id for event in events if touches_generations([event])}
+    return {draft.generation for draft in request.drafts} | generations_of(request.events)
 
 
 def _refuse_unwritable(

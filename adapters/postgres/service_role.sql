@@ -17,6 +17,9 @@ GRANT INSERT, UPDATE, DELETE ON
 GRANT INSERT ON
     migration_ledger.objects, migration_ledger.bodies, migration_ledger.past_heads
     TO :"role";
+-- Retention decides what is to become of bodies, and deletes objects that nothing needs any more.
+GRANT UPDATE (fate, fate_at) ON migration_ledger.bodies TO :"role";
+GRANT DELETE ON migration_ledger.objects TO :"role";
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA migration_ledger TO :"role";
 REVOKE EXECUTE ON FUNCTION migration_ledger.append, migration_ledger.append_one FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION migration_ledger.append, migration_ledger.append_one TO :"role";

@@ -94,6 +94,20 @@ class PointChanged(Conflict):
         self.point = point
 
 
+class BodyCollected(Conflict):
+    """A body that a change refers to was given up since it was read, with the versions that had it.
+
+    Attributes:
+        address: of the body.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"body {address} was given up with the versions that retention archived; read again"
+        )
+        self.address = address
+
+
 class WritesHeld(Conflict):
     """A collection takes no writes of applications for now: a migration is at work on it.
 

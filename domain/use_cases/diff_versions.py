@@ -11,6 +11,7 @@ from domain.model.schema import CollectionSchema
 from domain.use_cases.bodies import BodyCache
 from domain.use_cases.concurrently import in_pages
 from domain.use_cases.merge import PAGE, Side, merge, recorded_points
+from domain.use_cases.retention import refuse_archived
 from domain.use_cases.tools import Tools, recorded_schema
 from domain.use_cases.versions import Place
 
@@ -96,7 +97,9 @@ class Contents:
 
         Raises:
             Corrupt: a body is missing or altered.
+            Rejected: the version was archived.
         """
+        refuse_archived(place.status, place.through)
         wanted = sorted(keys)
         heads = await self._tools.ledger.heads_of(place.status.generation, wanted, at=place.through)
         rows: dict[str, list[tuple[bytes, int]]] = defaultdict(list)

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 
 from domain.model.points import PointBatch
 from domain.use_cases.gather import Gathering
+from domain.use_cases.retention import refuse_archived
 from domain.use_cases.tools import Tools
 from domain.use_cases.versions import Place
 
@@ -15,7 +16,9 @@ async def read_version(tools: Tools, place: Place) -> AsyncGenerator[PointBatch,
 
     Raises:
         Corrupt: a body is missing, altered, or holds something else than is recorded.
+        Rejected: the version was archived.
     """
+    refuse_archived(place.status, place.through)
     gathering = Gathering(tools, place.status.generation, place.through)
     async for heads in gathering.partitions():
         yield await gathering.points(heads)

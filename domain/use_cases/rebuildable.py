@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from domain.model.errors import NotFound
+from domain.ports import GenerationStatus
+from domain.use_cases.retention import ARCHIVED
 from domain.use_cases.tools import Tools
 
 
@@ -12,12 +15,12 @@ class Rebuildable:
 
     Attributes:
         tools: the ports.
-        generation: its stream.
+        status: of the generation.
         missing: addresses of bodies that some version refers to and that are not there.
     """
 
     tools: Tools
-    generation: UUID
+    status: GenerationStatus
     missing: list[str] = field(default_factory=list)
 
     async def why_not(self, through: int) -> str | None:
@@ -25,17 +28,28 @@ class Rebuildable:
 
         Bodies are looked for, not read: one that is there and was altered is found by the rebuild.
         """
+        if self.status.archived(through):
+            return ARCHIVED
         if not self.missing:
             return None
-        lacking = await self.tools.ledger.count_points_in(self.generation, self.missing, through)
+        lacking = await self.tools.ledger.count_points_in(
+            self.status.generation, self.missing, through
+        )
         if not lacking:
             return None
         return f"the bodies of {lacking:,} points are missing from the objects"
 
 
 async def rebuildable(tools: Tools, generation: UUID) -> Rebuildable:
-    """Look for every body that a version of a generation refers to; memory stays at a page."""
+    """Look for every body that a version of a generation refers to; memory stays at a page.
+
+    Raises:
+        NotFound: there is no such generation.
+    """
+    status = await tools.applications.status(generation)
+    if status is None:
+        raise NotFound(f"there is no generation {generation}")
     missing: list[str] = []
     async for addresses in tools.ledger.bodies(generation):
         missing += sorted(await tools.objects.missing(addresses))
-    return Rebuildable(tools, generation, missing)
+    return Rebuildable(tools, status, missing)

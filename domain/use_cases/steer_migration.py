@@ -1,12 +1,16 @@
 """Start, cancel and roll back migrations: what people ask of the coordinator."""
 
+from contextlib import aclosing
 from uuid import UUID, uuid4
 
 from domain.model.aggregate import Context
-from domain.model.errors import PlanStale
+from domain.model.errors import PlanStale, Rejected
 from domain.model.migration import Migration, State
+from domain.model.plan import StepKind
+from domain.ports import Ledger
 from domain.use_cases.plan_migration import replan
-from domain.use_cases.tools import Tools, update
+from domain.use_cases.tools import Tools, stream_events, update
+from domain.use_cases.versions import named_collections, place_at
 
 
 async def start_migration(
@@ -59,9 +63,41 @@ async def roll_back_migration(
 
     Raises:
         NotFound: there is no such migration.
-        Rejected: it was only planned.
+        Rejected: it was only planned, or retention has archived what it would go back to.
     """
+    await _refuse_archived(tools, migration)
     key = key or f"rollback/{uuid4()}"
     return await update(
         tools.ledger, Migration, migration, key, context, Migration.request_rollback
     )
+
+
+async def _refuse_archived(tools: Tools, stream: UUID) -> None:
+    """A rollback reads what collections were when the migration began.
+
+    Raises:
+        Rejected: retention has archived that of one of them.
+    """
+    migration = await tools.ledger.load(Migration, stream)
+    if migration is None or migration.state is not State.COMPLETED:
+        return
+    began = await _began(tools.ledger, stream)
+    for store, physical in named_collections(migration, *StepKind):
+        for status in await tools.applications.generations(store=store, physical=physical):
+            then = await tools.ledger.event_at(status.generation, began)
+            if then is None:
+                continue
+            if status.archived((await place_at(tools.ledger, status, then.version)).through):
+                raise Rejected(
+                    f"retention has archived what {physical!r} was when this migration began, so "
+                    "it cannot be rolled back any more; `restore` goes to a version that is kept"
+                )
+
+
+async def _began(ledger: Ledger, stream: UUID) -> int:
+    """The position at which a migration was started."""
+    async with aclosing(stream_events(ledger, stream)) as events:
+        async for recorded in events:
+            if isinstance(recorded.event, Migration.Started):
+                return recorded.position
+    return (await ledger.head()).position

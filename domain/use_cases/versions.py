@@ -79,8 +79,12 @@ async def note_versions(
 
     After a rollback these are the collections that were there before it.
     """
-    made = set(_named(migration, StepKind.CREATE)) if occasion is Occasion.ROLLED_BACK else set()
-    for store, physical in dict.fromkeys(_named(migration, StepKind.CHECK)):
+    made = (
+        set(named_collections(migration, StepKind.CREATE))
+        if occasion is Occasion.ROLLED_BACK
+        else set()
+    )
+    for store, physical in named_collections(migration, StepKind.CHECK):
         if (store, physical) in made:
             continue
         known = await tools.applications.generations(store=store, physical=physical)
@@ -96,20 +100,23 @@ async def note_versions(
             await save_first(tools.ledger, version, f"version/{stream}", context)
 
 
-def _named(migration: Migration, kind: StepKind) -> Iterable[tuple[str, str]]:
-    """Store and physical name of the collections that steps of a kind are about."""
-    for step in migration.plan.steps:
-        if step.kind is kind:
-            for one in step.params["collections"]:
-                yield step.params["store"], one["physical"] if isinstance(one, dict) else one
+def named_collections(migration: Migration, *kinds: StepKind) -> list[tuple[str, str]]:
+    """Store and physical name of the collections that steps of some kinds are about, each once."""
+    found = [
+        (step.params["store"], one["physical"] if isinstance(one, dict) else one)
+        for step in migration.plan.steps
+        if step.kind in kinds
+        for one in step.params.get("collections", ())
+    ]
+    return [*dict.fromkeys(found)]
 
 
 async def _last(ledger: Ledger, status: GenerationStatus) -> Place:
     """The last version of a generation; of one that is gone, that before it went."""
-    return await _place(ledger, status, status.recorded - status.gone)
+    return await place_at(ledger, status, status.recorded - status.gone)
 
 
-async def _place(ledger: Ledger, status: GenerationStatus, through: int) -> Place:
+async def place_at(ledger: Ledger, status: GenerationStatus, through: int) -> Place:
     """A version by the last event that made it: repairs and holds make none."""
     while True:
         first = max(0, through - EVENTS_AT_ONCE)
@@ -179,7 +186,7 @@ async def find_version(tools: Tools, store: str, name: str, at: str | None) -> P
     if not last:
         raise NotFound(await _too_early(tools.ledger, name, at, generations))
     found = await serving(tools, _meant([*last], name), position)
-    return await _place(tools.ledger, found, last[found])
+    return await place_at(tools.ledger, found, last[found])
 
 
 def _meant(generations: Sequence[GenerationStatus], name: str) -> Sequence[GenerationStatus]:

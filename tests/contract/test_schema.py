@@ -1,5 +1,6 @@
 """Upgrades of the database, what the service's role may do, and errors of the driver."""
 
+from datetime import timedelta
 from importlib.resources import files
 from urllib.parse import urlsplit
 
@@ -7,7 +8,9 @@ import asyncpg
 import pytest
 
 from adapters.postgres.connection import ConnectionLost, Database, open_database
+from adapters.postgres.garbage import PostgresGarbage
 from adapters.postgres.ledger import PostgresLedger
+from adapters.postgres.objects import PostgresObjects
 from adapters.postgres.schema import migrations, pending_sql, require_current, upgrade
 from domain.model.errors import LedgerError, Rejected, Unavailable
 from tests.contract.builders import CONTEXT, command, create, draft, generation
@@ -61,6 +64,10 @@ async def test_the_service_role_works_but_rewrites_nothing(
         stream = await create(ledger)
         await ledger.record("r", CONTEXT, [draft(stream, {1: 1})])
         await ledger.record("d", CONTEXT, [draft(stream, {1: None})])
+        garbage = PostgresGarbage(restricted, ledger.wakeups)
+        await garbage.condemn()
+        await garbage.give_up(timedelta(0), CONTEXT)
+        await garbage.dispose(PostgresObjects(restricted).delete)
         for statement in (
             "UPDATE events SET version = 9",
             "DELETE FROM events",
@@ -69,7 +76,10 @@ async def test_the_service_role_works_but_rewrites_nothing(
             "UPDATE tip SET position = 0",
             "DELETE FROM commands",
             "UPDATE streams SET version = 0",
-            "DELETE FROM objects",
+            "UPDATE objects SET content = ''",
+            "UPDATE bodies SET address = ''",
+            "DELETE FROM bodies",
+            "DELETE FROM past_heads",
         ):
             with pytest.raises(Rejected, match="permission denied"):
                 async with restricted.connection() as connection:

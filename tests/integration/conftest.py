@@ -15,6 +15,7 @@ from adapters.objects.store import SizedObjects, StoredObjects
 from adapters.postgres.applications import PostgresApplications
 from adapters.postgres.connection import Database
 from adapters.postgres.flow_ranges import PostgresFlowRanges
+from adapters.postgres.garbage import PostgresGarbage, SparingObjects
 from adapters.postgres.leaders import PostgresLeaders
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.objects import PostgresObjects
@@ -66,13 +67,17 @@ async def world(
             schema="application",
             tools=Tools(
                 ledger=ledger,
-                objects=SizedObjects(
-                    PostgresObjects(database), StoredObjects((tmp_path / "objects").as_uri())
+                objects=SparingObjects(
+                    database,
+                    SizedObjects(
+                        PostgresObjects(database), StoredObjects((tmp_path / "objects").as_uri())
+                    ),
                 ),
                 applications=PostgresApplications(database, ledger.wakeups),
                 ranges=PostgresFlowRanges(database, retry_delay=0.0),
                 stores=WorldStores(store, ledger_database),
             ),
+            garbage=PostgresGarbage(database, ledger.wakeups),
             leaders=PostgresLeaders(database),
             views=PostgresViews(database),
         )

@@ -1,5 +1,7 @@
 """A history with every kind of event, and what it comes to."""
 
+from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -9,12 +11,16 @@ from adapters.postgres.timelines import PostgresTimelines
 from adapters.postgres.views import PostgresViews
 from domain.model.migration import State
 from domain.model.points import key_of
+from domain.model.retention import Retention
 from domain.model.timeline import Timeline
 from domain.ports import Lease, Objects, Recovered
 from domain.use_cases.bodies import BodyCache
 from domain.use_cases.pack import pack
 from domain.use_cases.project import rebuild
 from domain.use_cases.repair import repair
+from domain.use_cases.retain import archive_versions
+from domain.use_cases.retention import decide_retention
+from domain.use_cases.sweep import sweep
 from domain.use_cases.verify import verify_and_record
 from domain.use_cases.versions import digest_at, tag_version
 from domain.use_cases.write_points import Delete, SetPayload
@@ -36,6 +42,7 @@ async def live(world: World, database: Database) -> None:
     await _halts(world)
     await _new_timeline(world, database)
     await world.roll_back(adoption)
+    await _archive(world)
 
 
 async def _write(world: World) -> None:
@@ -47,6 +54,18 @@ async def _write(world: World) -> None:
         await world.applied((await world.looked_after(world.docs)).generation)
     await tag_version(world.tools, STORE, world.docs, "written", None, MARA)
     assert (await pack(world.tools, await world.looked_after(world.docs), MARA)).points
+
+
+async def _archive(world: World) -> None:
+    """Nobody goes back to what is not kept, and what only that had is deleted."""
+    decide = partial(decide_retention, world.tools, STORE, world.docs, MARA)
+    await decide(partial(Retention.place_hold, hold="case 7"))
+    await decide(partial(Retention.lift_hold, hold="case 7"))
+    await decide(partial(Retention.set_policy, last=1, since=timedelta(seconds=0)))
+    assert await archive_versions(world.tools, MARA)
+    swept = await sweep(world.tools, world.garbage, timedelta(seconds=0), MARA)
+    assert swept.deleted
+    await decide(Retention.remove_policy)
 
 
 async def _drift(world: World) -> None:
@@ -123,7 +142,8 @@ async def sum_of(database: Database, objects: Objects) -> dict[str, Any]:
         generations = {}
         async with database.connection() as connection:
             rows = await connection.fetch(
-                "SELECT g.stream, g.physical, g.recorded, g.points, g.gone, a.applied, a.halted_at"
+                "SELECT g.stream, g.physical, g.recorded, g.points, g.gone, g.archived_before,"
+                " g.kept_versions, a.applied, a.halted_at"
                 " FROM generations g JOIN applications a ON a.generation = g.stream"
                 " ORDER BY g.stream"
             )
@@ -131,7 +151,8 @@ async def sum_of(database: Database, objects: Objects) -> dict[str, Any]:
             stream = UUID(str(row["stream"]))
             versions = [*range(1, row["recorded"], EVERY), row["recorded"]]
             digests = [await digest_at(ledger, stream, version) for version in versions]
-            await _read(ledger, objects, stream)
+            if not (row["gone"] and row["archived_before"] == row["recorded"]):
+                await _read(ledger, objects, stream)
             generations[str(stream)] = {
                 **{name: row[name] for name in set(row.keys()) - {"stream"}},
                 "digests": [f"{d.points} points {d.hexdigest()}" for d in digests],
@@ -140,8 +161,18 @@ async def sum_of(database: Database, objects: Objects) -> dict[str, Any]:
         return {
             "timeline": (await ledger.standing()).timeline,
             "generations": generations,
+            "bodies": await _bodies(database),
             "views": await _views(database, ledger),
         }
+
+
+async def _bodies(database: Database) -> dict[str, int]:
+    """How many bodies there are, by what is to become of them."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT coalesce(fate, 'stays') AS fate, count(*) FROM bodies GROUP BY 1"
+        )
+    return {row["fate"]: row["count"] for row in rows}
 
 
 async def _missing_manifests(database: Database) -> int:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import orjson
 
+from adapters.postgres.garbage import PostgresGarbage
 from adapters.postgres.leaders import PostgresLeaders
 from adapters.postgres.views import PostgresViews
 from adapters.tables.sources import PostgresSourceTable
@@ -93,6 +94,7 @@ class World:
     url: str
     schema: str
     tools: Tools
+    garbage: PostgresGarbage
     leaders: PostgresLeaders
     views: PostgresViews
 

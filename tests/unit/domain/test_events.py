@@ -20,6 +20,7 @@ from domain.model.aggregate import NOT_RECORDED, LedgerAggregate
 from domain.model.flow import Flow, FlowRange
 from domain.model.generation import Application, Generation
 from domain.model.migration import Migration
+from domain.model.retention import Retention, Sweep
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from domain.model.timeline import Finding, Timeline
 from domain.model.verification import VerificationLog
@@ -36,6 +37,8 @@ FIELDS = {
     "alias": "a name of a collection",
     "attempt": "a number",
     "batch": "a count",
+    "before": "a version",
+    "bodies": "addresses of objects",
     "cancelled": "yes or no",
     "captured": "yes or no",
     "category": "the class of an error",
@@ -55,9 +58,12 @@ FIELDS = {
     "found": "names of topics, collections and readers, with positions and hashes",
     "generation": "the id of a stream",
     "hash": "a hash of an event",
+    "hold": "what a person calls a hold",
+    "kept": "versions",
     "kind": "one of a few words",
     "label": "what a person calls a version",
     "lacking": "a count",
+    "last": "a count",
     "left": "a count",
     "made": "yes or no",
     "manifest": "the address of an object",
@@ -84,6 +90,7 @@ FIELDS = {
     "reverses": "the id of a stream",
     "routes": "values of one field, which are ids of sources, to streams",
     "schema": "how a collection is set up",
+    "seconds": "a duration",
     "source": "the id of a stream or a range",
     "spec": "what a person wrote, without credentials",
     "statistics": "counts",
@@ -323,6 +330,13 @@ EXPECTED: list[tuple[type[AggregateEvent], dict[str, Any]]] = [
             "digest": "ef" * 32,
         },
     ),
+    (Retention.Created, {"store": "prod", "collection": "docs"}),
+    (Retention.PolicySet, {"last": 3, "seconds": None}),
+    (Retention.PolicyRemoved, {}),
+    (Retention.HoldPlaced, {"hold": "case 7"}),
+    (Retention.HoldLifted, {"hold": "case 7"}),
+    (Retention.VersionsArchived, {"generation": str(STREAM), "before": 8, "kept": [4]}),
+    (Sweep.Created, {"bodies": ["ab" * 32]}),
 ]
 
 

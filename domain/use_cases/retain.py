@@ -1,0 +1,158 @@
+"""Archive the versions of collections that their retention does not keep any more."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from uuid import UUID, uuid4
+
+from domain.model.aggregate import Context
+from domain.model.migration import Migration
+from domain.model.retention import Retention
+from domain.model.version import Version
+from domain.ports import GenerationStatus, Ledger
+from domain.use_cases.tools import Tools, update
+from domain.use_cases.versions import place_at
+
+PAGE = 5000
+
+
+@dataclass(frozen=True)
+class Archived:
+    """Versions that were archived, or would be.
+
+    Attributes:
+        collection: logical name.
+        store: name of the store connection.
+        physical: name in the store.
+        generation: its stream.
+        before: versions of the generation before this one are archived.
+        kept: but for these.
+        position: of the ledger; to this one and later ones one can still go back.
+    """
+
+    collection: str
+    store: str
+    physical: str
+    generation: UUID
+    before: int
+    kept: list[int]
+    position: int
+
+
+async def leaving(tools: Tools) -> list[Archived]:
+    """What the retention of collections does not keep any more, and was not archived yet."""
+    found = []
+    versions = await _versions(tools.ledger)
+    unfinished = await _unfinished(tools.ledger)
+    for retention in await retentions(tools.ledger):
+        if not retention.has_policy or retention.holds:
+            continue
+        place = retention.store, retention.collection
+        noted = sorted(versions[place], key=lambda version: version.position)
+        border = min(await _border(tools.ledger, retention, noted), unfinished)
+        for status in await tools.applications.generations(
+            store=retention.store, collection=retention.collection
+        ):
+            leaves = await _leaving(tools.ledger, status, border, noted)
+            if leaves is not None:
+                found.append(leaves)
+    return found
+
+
+async def archive_versions(tools: Tools, context: Context) -> list[Archived]:
+    """Record that versions are archived which leave the window of their retention.
+
+    It may be stopped anywhere; again goes on with what is left.
+    """
+    done = await leaving(tools)
+    for one in done:
+        archive = partial(
+            Retention.archive, generation=one.generation, before=one.before, kept=one.kept
+        )
+        stream = Retention.create_id(one.store, one.collection)
+        await update(tools.ledger, Retention, stream, f"archive/{uuid4()}", context, archive)
+    return done
+
+
+async def _border(ledger: Ledger, retention: Retention, noted: Sequence[Version]) -> int:
+    """The position since which everything is kept; the earliest that the policy names."""
+    borders = []
+    if retention.seconds is not None:
+        since = datetime.now(UTC) - timedelta(seconds=retention.seconds)
+        borders.append(await ledger.position_at(since))
+    if retention.last is not None:
+        enough = len(noted) >= retention.last
+        borders.append(noted[-retention.last].position if enough else 0)
+    return min(borders)
+
+
+async def _leaving(
+    ledger: Ledger, status: GenerationStatus, border: int, noted: Iterable[Version]
+) -> Archived | None:
+    """What of a generation comes before a position of the ledger."""
+    last = await ledger.event_at(status.generation, border)
+    if last is None:
+        return None
+    at = (await place_at(ledger, status, last.version)).through
+    if at <= status.archived_before:
+        return None
+    labelled = {
+        version.through
+        for version in noted
+        if version.label and version.generation == status.generation
+    }
+    kept = [
+        through for through in sorted(labelled) if through < at and not status.archived(through)
+    ]
+    return Archived(
+        collection=status.collection,
+        store=status.store,
+        physical=status.physical,
+        generation=status.generation,
+        before=at,
+        kept=kept,
+        position=border,
+    )
+
+
+async def _versions(ledger: Ledger) -> dict[tuple[str, str], list[Version]]:
+    """Versions that were noted, by store and collection."""
+    found: dict[tuple[str, str], list[Version]] = defaultdict(list)
+    after = 0
+    while events := await ledger.read(after, PAGE, topics="version."):
+        for recorded in events:
+            version = recorded.event.mutate(None)
+            if isinstance(version, Version):
+                found[version.store, version.collection].append(version)
+        after = events[-1].position
+    return found
+
+
+async def retentions(ledger: Ledger) -> list[Retention]:
+    """What was decided about collections, in the order in which that began."""
+    after, streams = 0, []
+    while events := await ledger.read(after, PAGE, topics=Retention.Created.TOPIC):
+        streams += [recorded.stream for recorded in events]
+        after = events[-1].position
+    loaded = [await ledger.load(Retention, stream) for stream in streams]
+    return [retention for retention in loaded if retention is not None]
+
+
+async def _unfinished(ledger: Ledger) -> int:
+    """The position at which the first migration began that is not over; else the ledger's end."""
+    head = await ledger.head()
+    began: dict[UUID, int] = {}
+    reading: set[UUID] = set()
+    after = 0
+    while events := await ledger.read(after, PAGE, topics="migration."):
+        for recorded in events:
+            if isinstance(recorded.event, Migration.Started):
+                began.setdefault(recorded.stream, recorded.position)
+            if isinstance(recorded.event, Migration.Started | Migration.RollbackRequested):
+                reading.add(recorded.stream)
+            elif isinstance(recorded.event, Migration.Completed | Migration.RolledBack):
+                reading.discard(recorded.stream)
+        after = events[-1].position
+    return min((began[stream] for stream in reading & began.keys()), default=head.position)

@@ -1,0 +1,51 @@
+"""Decide how long one can go back to the versions of a collection, and refuse what is over."""
+
+from collections.abc import Callable
+from uuid import uuid4
+
+from domain.model.aggregate import Context
+from domain.model.errors import Rejected
+from domain.model.retention import Retention
+from domain.ports import GenerationStatus
+from domain.use_cases.tools import Tools, save_first, update
+from domain.use_cases.versions import generations_of
+
+
+async def decide_retention(
+    tools: Tools, store: str, name: str, context: Context, decide: Callable[[Retention], None]
+) -> Retention:
+    """Let somebody decide about the versions of a collection, and record that.
+
+    Args:
+        tools: the ports.
+        store: name of the store connection.
+        name: of the collection: logical, physical, or an alias.
+        context: who decides, and why.
+        decide: what.
+
+    Raises:
+        NotFound: there is no such collection.
+        Rejected: the decision is impossible.
+    """
+    collection = (await generations_of(tools, store, name))[-1].collection
+    stream = Retention.create_id(store, collection)
+    if await tools.ledger.load(Retention, stream) is None:
+        first = Retention(store, collection)
+        decide(first)
+        if await save_first(tools.ledger, first, f"retention/{uuid4()}", context):
+            return first
+    key = f"retention/{uuid4()}"
+    return await update(tools.ledger, Retention, stream, key, context, decide)
+
+
+def refuse_archived(status: GenerationStatus, through: int) -> None:
+    """Refuse to go back to a version to which nobody can.
+
+    Raises:
+        Rejected: it was archived.
+    """
+    if status.archived(through):
+        raise Rejected(f"{ARCHIVED}; `version list {status.collection}` shows what can be rebuilt")
+
+
+ARCHIVED = "retention archived this version, so its points cannot be read any more"
