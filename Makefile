@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KAFKA_TESTS ?= tests
 
+# Programs are started hundreds of times: what Python compiled is kept, whatever the caller's shell says.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A broker that is configured; else Apache Kafka, which Maven fetches into build/kafka.
 BROKER = $(if $(MIGRATION_LEDGER_KAFKA_BOOTSTRAP),,$(BIN)/python -m tests.infra.kafka)
 

@@ -62,6 +62,7 @@ async def told(application: Application, *, beyond: int) -> None:
             found = await application.qdrant.get_collection(application.shared["documents"])
             if (found.config.metadata or {}).get(KEY, {}).get("position", 0) > beyond:
                 return
+            await asyncio.sleep(0.1)
 
 
 async def halted(up: Up) -> tuple[Ended, dict[str, Any]]:
@@ -158,7 +159,7 @@ async def goes_on(up: Up, application: Application, migration: str) -> None:
     """Everything is ready, topics are published again, and migrations run."""
     async with httpx.AsyncClient(base_url=up.url("api")) as api, asyncio.timeout(PATIENCE_SECONDS):
         while (await api.get("/ready")).status_code != HTTPStatus.OK:
-            pass
+            await asyncio.sleep(0.1)
         while (await up.run("doctor")).status:
             pass
     undone = await up.run("rollback", migration, "--yes", "--reason", "after all", "--json")

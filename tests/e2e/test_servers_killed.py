@@ -32,6 +32,7 @@ pytestmark = [
 
 POINTS = 3000
 PATIENCE_SECONDS = 120
+LOOK_SECONDS = 0.05
 CONTEXT = Context(Actor("test", "test"), reason="a test")
 
 
@@ -116,6 +117,7 @@ async def _until_step(stack: Stack, migration: UUID, step: str) -> None:
             found = await _load(stack, migration)
             if found is not None and step in found.started:
                 return
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _until_undone(stack: Stack, migration: UUID, step: str) -> None:
@@ -124,6 +126,7 @@ async def _until_undone(stack: Stack, migration: UUID, step: str) -> None:
             found = await _load(stack, migration)
             if found is not None and step in found.compensated:
                 return
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _settled(stack: Stack, migration: UUID) -> State:
@@ -133,3 +136,4 @@ async def _settled(stack: Stack, migration: UUID) -> State:
             if found is not None and found.state.settled:
                 assert found.error is None
                 return found.state
+            await asyncio.sleep(LOOK_SECONDS)

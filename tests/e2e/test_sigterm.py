@@ -71,6 +71,7 @@ async def _apply(world: World, service: Service, application: Application) -> No
             found = await service.ledger.load(Migration, migration)
             if found is not None and "flow" in found.started:
                 return
+            await asyncio.sleep(0.02)
 
 
 async def _until_answers(world: World) -> str:
