@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 from anyio.from_thread import start_blocking_portal
 
+from adapters.embedded import postgres
 from adapters.embedded.stack import start_servers
 from adapters.embedded.supervisor import Supervisor
 from adapters.postgres.connection import Database, open_database
@@ -26,6 +27,19 @@ _TEMPLATE = "ledger_template"
 hypothesis.settings.register_profile("small", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("large", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "small"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What may take longest begins first: at the end no worker runs it while others have nothing.
+
+    Those that may take equally long stay in the order that they were shuffled into.
+    """
+    items.sort(key=_allowed_seconds, reverse=True)
+
+
+def _allowed_seconds(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("timeout")
+    return 0.0 if mark is None else float(mark.args[0])
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +107,10 @@ async def ledger(database: Database) -> AsyncIterator[PostgresLedger]:
 @asynccontextmanager
 async def _running_postgres(folder: Path) -> AsyncIterator[str]:
     async with Supervisor(folder) as supervisor:
-        endpoints = await start_servers(supervisor, {"postgres"})
+        with pytest.MonkeyPatch.context() as patch:
+            # Nobody pulls the plug of the machine, and every test makes and drops a database.
+            patch.setitem(postgres._SETTINGS, "fsync", "off")
+            endpoints = await start_servers(supervisor, {postgres.NAME})
         assert endpoints.database_url is not None
         yield endpoints.database_url
 
