@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.machine_planted import MACHINE_PLANTS
 from tests.faults.planted import PLANTS, Plant
 from tests.faults.run import run
 from tests.faults.schedule import SUITE, aimed
 from tests.faults.world import REPOSITORY
 
 LISTED = re.compile(r"^\| `([a-z-]+)` \|", re.MULTILINE)
-BY_NAME = {plant.name: plant for plant in PLANTS}
+BY_NAME = {plant.name: plant for plant in (*PLANTS, *MACHINE_PLANTS)}
 
 
-@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
+@pytest.mark.parametrize("plant", BY_NAME.values(), ids=lambda plant: plant.name)
 def test_replacements_fit_the_source(plant: Plant) -> None:
     for replacement in plant.replacements:
         assert replacement.applied(REPOSITORY) != (REPOSITORY / replacement.path).read_text()
