@@ -4,10 +4,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
-from uuid import uuid4
 
-import asyncpg
 import hypothesis
 import pytest
 from anyio.from_thread import start_blocking_portal
@@ -18,6 +15,7 @@ from adapters.embedded.supervisor import Supervisor
 from adapters.postgres.connection import Database, open_database
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.schema import upgrade
+from tests.databases import execute, new_database, new_ledger_database, with_database
 
 pytest_plugins = ["tests.infra.brokers"]
 
@@ -58,8 +56,8 @@ def ledger_template(postgres_url: str) -> str:
     """The name of an upgraded database that new ones are copied from."""
 
     async def prepare() -> None:
-        await _execute(postgres_url, f'CREATE DATABASE "{_TEMPLATE}"')
-        async with open_database(_with_database(postgres_url, _TEMPLATE)) as database:
+        await execute(postgres_url, f'CREATE DATABASE "{_TEMPLATE}"')
+        async with open_database(with_database(postgres_url, _TEMPLATE)) as database:
             await upgrade(database)
 
     with start_blocking_portal() as portal:
@@ -70,23 +68,21 @@ def ledger_template(postgres_url: str) -> str:
 @pytest.fixture
 async def empty_database(postgres_url: str) -> AsyncIterator[str]:
     """The URL of a new database without tables."""
-    async with _new_database(postgres_url, "template1") as url:
+    async with new_database(postgres_url, "template1") as url:
         yield url
 
 
 @pytest.fixture
 async def ledger_database(postgres_url: str, ledger_template: str) -> AsyncIterator[str]:
     """The URL of a new database with an empty ledger."""
-    async with _new_database(postgres_url, ledger_template) as url:
-        # The copy of a database is the same ledger, and the tests' ledgers share servers.
-        await _execute(url, "UPDATE migration_ledger.timeline SET ledger = gen_random_uuid()")
+    async with new_ledger_database(postgres_url, ledger_template) as url:
         yield url
 
 
 @pytest.fixture
 async def other_ledger_database(postgres_url: str, ledger_template: str) -> AsyncIterator[str]:
     """The URL of another new database with an empty ledger."""
-    async with _new_database(postgres_url, ledger_template) as url:
+    async with new_database(postgres_url, ledger_template) as url:
         yield url
 
 
@@ -113,23 +109,3 @@ async def _running_postgres(folder: Path) -> AsyncIterator[str]:
             endpoints = await start_servers(supervisor, {postgres.NAME})
         assert endpoints.database_url is not None
         yield endpoints.database_url
-
-
-@asynccontextmanager
-async def _new_database(server: str, template: str) -> AsyncIterator[str]:
-    name = f"test_{uuid4().hex}"
-    await _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
-    yield _with_database(server, name)
-    await _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-def _with_database(url: str, name: str) -> str:
-    return urlsplit(url)._replace(path=f"/{name}").geturl()
