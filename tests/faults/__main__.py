@@ -1,4 +1,7 @@
-"""Replay schedules: ``python -m tests.faults --seed 7``, ``--seeds 1..200``, ``--plant NAME``."""
+"""Replay schedules: ``python -m tests.faults --seed 7``, ``--seeds 1..200``, ``--plant NAME``.
+
+``--machine`` runs the state machine with these seeds instead.
+"""
 
 import argparse
 import asyncio
@@ -6,9 +9,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from adapters.embedded.failures import ProcessFailed
+from tests.faults.machine_planted import MACHINE_PLANTS
+from tests.faults.machine_run import run_machine
 from tests.faults.planted import PLANTS, Plant
 from tests.faults.run import Verdict, run
 from tests.faults.schedule import PROFILES, Profile, Schedule, aimed, schedule_of
@@ -25,18 +31,26 @@ def main() -> int:
     parser.add_argument(
         "--sound", action="store_true", help="with --plant: its schedule, without the bug"
     )
+    parser.add_argument("--machine", action="store_true", help="the state machine")
     parser.add_argument("--keep", action="store_true", help="keep data and logs")
     given = parser.parse_args()
     profile = PROFILES[given.profile]
     if given.plant:
         plants = [plant for plant in PLANTS if given.plant in {"all", plant.name}]
         found = [_plant(plant, profile, given) for plant in plants]
+        slips = [plant for plant in MACHINE_PLANTS if given.plant in {"all", plant.name}]
+        found += [_slip(plant, given) for plant in slips]
         return 0 if all(found) else 1
     first, _, last = (given.seeds or str(given.seed or 0)).partition("..")
     seeds = range(int(first), int(last or first) + 1)
-    failed = [seed for seed in seeds if _replay(seed, profile, given)]
+    replay = (
+        partial(_operate, given=given)
+        if given.machine
+        else partial(_replay, profile=profile, given=given)
+    )
+    failed = [seed for seed in seeds if replay(seed)]
     if len(seeds) > 1:
-        _say(f"{len(seeds) - len(failed)} of {len(seeds)} schedules held; failed: {failed}")
+        _say(f"{len(seeds) - len(failed)} of {len(seeds)} seeds held; failed: {failed}")
     return 1 if failed else 0
 
 
@@ -67,6 +81,24 @@ def _plant(plant: Plant, profile: Profile, given: argparse.Namespace) -> bool:
     checks = sorted({check for check, _ in verdict.findings})
     _say(f"  {plant.name} | seed {seed} | {', '.join(checks) or 'NOT FOUND'}")
     return bool(checks) != given.sound
+
+
+def _operate(seed: int, given: argparse.Namespace, plant: Plant | None = None) -> str:
+    """Run the state machine with a seed; what it found."""
+    folder = Path(tempfile.mkdtemp(prefix=f"machine-{seed}-"))
+    found = run_machine(seed, folder, () if plant is None or given.sound else plant.replacements)
+    _say(f"  {plant.name if plant else 'machine'} | seed {seed} | {found or 'held'}")
+    if given.keep or (found and plant is None):
+        _say(f"  log: {folder / 'log'}")
+    else:
+        shutil.rmtree(folder)
+    return found
+
+
+def _slip(plant: Plant, given: argparse.Namespace) -> bool:
+    """Run the state machine with a planted bug; whether it found it."""
+    seed = plant.seed if given.seed is None else given.seed
+    return bool(_operate(seed, given, plant)) != given.sound
 
 
 def _run(schedule: Schedule, replacements: Sequence[Replacement], *, keep: bool) -> Verdict:
