@@ -202,9 +202,10 @@ class PostgresFlowRanges:
 
     async def wake(self, flow: UUID) -> None:
         """Let the ranges of a flow be claimed at once: after failures, a pause, or its time."""
+        # Ranges before flows, as in `finish`, or the two would wait for each other.
         async with self._database.transaction() as connection:
-            await connection.execute(_UNTIL, flow, None)
             await connection.execute(_WAKE, flow)
+            await connection.execute(_UNTIL, flow, None)
 
     async def rest(self, flow: UUID, at: datetime) -> None:
         """Let a flow read no more changes from a time on, before it is woken."""

@@ -16,6 +16,14 @@ from tests.contract.builders import CONTEXT, create, draft
 LONG = 1000.0  # seconds
 OVER = -1.0  # seconds: a lease that ran out already
 
+# Whether a statement waits for a lock.
+_WAITS = """
+SELECT EXISTS (
+    SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE NOT l.granted AND a.datname = current_database()
+)
+"""
+
 
 @pytest.fixture
 def ranges(database: Database) -> PostgresFlowRanges:
@@ -64,6 +72,21 @@ async def test_many_workers_share_the_ranges(ranges: PostgresFlowRanges, flow: U
 
     shares = await asyncio.gather(*(work(f"w{number}") for number in range(8)))
     assert sorted(number for share in shares for number in share) == list(range(40))
+
+
+async def test_a_flow_is_woken_while_a_range_of_it_is_finished(
+    database: Database, ranges: PostgresFlowRanges, flow: UUID
+) -> None:
+    """Both lock the range first, so that neither waits for what the other has."""
+    await ranges.plan(flow, [{"n": 1}])
+    claim = await claimed(ranges)
+    async with asyncio.TaskGroup() as group, database.transaction() as finishing:
+        await finishing.fetchval(flow_ranges._TAKE_OUT, claim.flow, claim.number)
+        group.create_task(ranges.wake(flow))
+        async with database.connection() as connection:
+            while not await connection.fetchval(_WAITS):
+                await asyncio.sleep(0.01)
+        assert await finishing.fetchval(flow_ranges._NEXT_NUMBER, flow) == 1
 
 
 async def test_a_lease_that_ran_out_is_taken_over(ranges: PostgresFlowRanges, flow: UUID) -> None:
