@@ -10,6 +10,12 @@ WRITING = "domain/use_cases/write_points.py"
 RESTORING = "domain/use_cases/steps/restore.py"
 REPAIRING = "domain/use_cases/repair.py"
 
+ANY_CONTENT = Replacement(
+    RESTORING,
+    "    return [key for key, hash_ in made if now.get(key) == hash_]\n",
+    "    return [key for key, _ in made]\n",
+)
+
 MACHINE_PLANTS = (
     Plant(
         "before-is-after",
@@ -95,8 +101,9 @@ MACHINE_PLANTS = (
         (
             Replacement(
                 CHANGE_SETS,
-                " or (captured_at is not None and head_version > captured_at):\n",
-                ":\n",
+                "    return at is not None and head_version > at"
+                " and head_version not in draft.passed_over\n",
+                "    return False\n",
             ),
         ),
     ),
@@ -158,6 +165,7 @@ MACHINE_PLANTS = (
                 "before, captured_at=own[-1][0])",
                 "before, captured_at=status.recorded)",
             ),
+            ANY_CONTENT,
         ),
     ),
     Plant(
@@ -169,6 +177,7 @@ MACHINE_PLANTS = (
                 '            and event.source["direction"] == FORWARD\n',
                 '            and event.source.get("migration") == str(run.migration)\n',
             ),
+            ANY_CONTENT,
         ),
     ),
     Plant(

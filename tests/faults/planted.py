@@ -330,8 +330,8 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
             ),
             Replacement(
                 CHANGE_SETS,
-                "        if head_hash == hash_ or (captured_at is not None and "
-                "head_version > captured_at):\n            continue\n",
+                "        if head_hash == hash_ or _came_later(draft, head_version):\n"
+                "            continue\n",
                 "",
             ),
         ),

@@ -178,6 +178,22 @@ async def test_what_was_written_after_a_restore_survives_its_rollback(world: Wor
     assert by_key(await world.points(world.named("docs"))) == expected
 
 
+async def test_two_restores_are_undone_one_after_the_other(world: World) -> None:
+    """What the second one changed and gave back is what the first one made it."""
+    await collection(world)
+    for label, text in ("one", "1"), ("two", "2"), ("three", "3"):
+        await write(world, Upsert(document_points([text] * 6)))
+        await tag_version(world.tools, STORE, world.named("docs"), label, None, MARA)
+    before = await stored(world)
+    first = await restored(world, restore(world, "one"))
+    between = await stored(world)
+    second = await restored(world, restore(world, "two"))
+    assert (await world.roll_back(second)).state is State.ROLLED_BACK
+    assert await stored(world) == between
+    assert (await world.roll_back(first)).state is State.ROLLED_BACK
+    assert await stored(world) == before
+
+
 def by_key(points: PointBatch) -> dict[bytes, bytes]:
     return dict(zip(points.keys, points.payloads, strict=True))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,7 +12,7 @@ from domain.ports import GenerationStatus
 from domain.use_cases.concurrently import in_pages
 from domain.use_cases.later_changes import later_writes
 from domain.use_cases.merge import Side, merge, recorded_points
-from domain.use_cases.steps.step_run import FORWARD, StepBlocked, StepRun
+from domain.use_cases.steps.step_run import BACK, FORWARD, StepBlocked, StepRun
 from domain.use_cases.tools import live_generation, stream_events
 from domain.use_cases.versions import Place
 
@@ -54,13 +55,38 @@ async def undo(run: StepRun) -> dict[str, Any]:
     if status is None:  # what it changed is gone
         return {"changes": 0, "made_anew": [run.step.params["collection"]]}
     own = [(version, event.manifest) async for version, event in _own_changes(run, status)]
+    passed_over = await _given_back_since(run, status, own[-1][0]) if own else frozenset[int]()
     for version, address in own:
-        manifest = (await run.tools.ledger.manifests([address]))[address]
         before = Place(status, own[0][0] - 1, 0)
-        draft = await _as_it_was(run, status, manifest.keys, before, captured_at=own[-1][0])
-        await run.tools.ledger.record(run.key("undo", str(version)), run.context, [draft])
+        keys = await _still_as_made(run, status, address)
+        draft = await _as_it_was(run, status, keys, before, captured_at=own[-1][0])
+        draft = replace(draft, passed_over=passed_over)
+        key = run.key("give-back", str(version))
+        await run.tools.ledger.record(key, run.context, [draft], content=address.encode())
     await run.applied([status.generation], skip=True)
     return {"changes": len(own)}
+
+
+async def _given_back_since(run: StepRun, status: GenerationStatus, after: int) -> frozenset[int]:
+    """Versions after one with which later restores were undone: points are what they were again."""
+    return frozenset(
+        [
+            recorded.version
+            async for recorded in stream_events(run.tools.ledger, status.generation, after)
+            if isinstance(recorded.event, Generation.ChangeSetRecorded)
+            and recorded.event.source.get("direction") == BACK
+            and recorded.event.source["migration"] != str(run.migration)
+        ]
+    )
+
+
+async def _still_as_made(run: StepRun, status: GenerationStatus, address: str) -> list[bytes]:
+    """The points of a change set that are what it made them."""
+    manifest = (await run.tools.ledger.manifests([address]))[address]
+    heads = await run.tools.ledger.heads_of(status.generation, sorted(manifest.keys))
+    now = dict(zip(heads.keys, heads.hashes, strict=True))
+    made = zip(manifest.keys, manifest.hashes, strict=True)
+    return [key for key, hash_ in made if now.get(key) == hash_]
 
 
 async def _live(run: StepRun) -> GenerationStatus | None:
