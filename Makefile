@@ -2,6 +2,7 @@
 PYTHON ?= python3
 JOBS ?= 3
 FAULTS_SEEDS ?= 1..200
+MACHINE_SEEDS ?= 1..40
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -26,9 +27,11 @@ test: check
 test-kafka: $(STAMP)
 	$(BROKER) $(BIN)/pytest $(KAFKA_TESTS) --ignore=tests/unit -m broker
 
-# Hours, for a night: schedules of faults, then every planted bug. Alone on its machine.
+# Hours, for a night: schedules of faults, the state machine, then every planted bug. Alone on its
+# machine.
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults --seeds $(FAULTS_SEEDS) --profile nightly
+	$(BIN)/python -m tests.faults --machine --seeds $(MACHINE_SEEDS)
 	$(BIN)/python -m tests.faults --plant all
 
 # Measures for about twenty minutes, alone on its machine, and writes docs/reference/benchmarks.md.
