@@ -185,6 +185,9 @@ class Objects(Protocol):
     async def missing(self, addresses: Sequence[str]) -> set[str]:
         """Those of these addresses under which nothing is."""
 
+    async def delete(self, addresses: Sequence[str]) -> None:
+        """Delete what is under these addresses, durably; nothing there is no error."""
+
 
 @dataclass(frozen=True)
 class GenerationStatus:

@@ -20,6 +20,9 @@ _GET = "SELECT address, content FROM objects WHERE address = ANY($1::bytea[])"
 # Which of these addresses have an object.
 _THERE = "SELECT address FROM objects WHERE address = ANY($1::bytea[])"
 
+# Objects that go.
+_DELETE = "DELETE FROM objects WHERE address = ANY($1::bytea[])"
+
 
 class PostgresObjects:
     """Content-addressed bytes in a table; implements `domain.ports.Objects`."""
@@ -49,6 +52,11 @@ class PostgresObjects:
         async with self._database.connection() as connection:
             there = await connection.fetch(_THERE, wanted)
         return set(addresses) - {row["address"].hex() for row in there}
+
+    async def delete(self, addresses: Sequence[str]) -> None:
+        """Delete the rows of these addresses; none is no error."""
+        async with self._database.connection() as connection:
+            await connection.execute(_DELETE, [bytes.fromhex(address) for address in addresses])
 
 
 async def put_objects(connection: Any, contents: Mapping[str, bytes]) -> None:
