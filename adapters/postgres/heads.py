@@ -1,6 +1,7 @@
 """The table of heads: what the ledger says each point of a generation is now."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -29,13 +30,24 @@ UPDATE heads h SET hash = u.hash, body = u.body, "row" = u."row", version = u.ve
 FROM u WHERE h.gid = $1 AND h.id = u.id
 """
 
-# Numbers of bodies that have one.
-_BODIES = "SELECT id, address FROM bodies WHERE address = ANY($1::bytea[])"
-
-# Numbers for new bodies, in the order of addresses, so that writers never wait in a circle.
-_NEW_BODIES = """
-INSERT INTO bodies (address) SELECT unnest($1::bytea[]) ON CONFLICT (address) DO NOTHING
+# Numbers of bodies that have one. The lock is for who makes something else of a body: either that
+# waits until what refers to it is committed, or this does and sees it. In the order of addresses,
+# so that nobody waits in a circle.
+_BODIES = """
+SELECT id, address, erasing FROM bodies WHERE address = ANY($1::bytea[])
+ORDER BY address FOR KEY SHARE
 """
+
+# Numbers for new bodies, in the same order. What was rewritten is never new again.
+_NEW_BODIES = """
+INSERT INTO bodies (address)
+SELECT u.address FROM unnest($1::bytea[]) AS u (address)
+WHERE NOT EXISTS (SELECT FROM rewritten r WHERE r.address = u.address)
+ON CONFLICT (address) DO NOTHING
+"""
+
+# Numbers of bodies that are rewritten, by their former addresses.
+_REWRITTEN = "SELECT body AS id, address FROM rewritten WHERE address = ANY($1::bytea[])"
 
 # The next heads in key order.
 _PAGE = """
@@ -82,7 +94,8 @@ WHERE g.stream = ANY($1::uuid[]) AND NOT g.gone
 ORDER BY h.id, g.stream
 """
 
-# What points were in some of the versions from $3 to $4, and for how many of these.
+# What points were in some of the versions from $3 to $4, and for how many of these. Those that are
+# erased are among them: a store may have them until it has applied that.
 _BETWEEN = """
 SELECT h.id, h.hash, $4 + 1 - greatest(h.version, $3) AS versions
 FROM heads h
@@ -93,6 +106,11 @@ SELECT p.id, p.hash, least(p.until, $4 + 1) - greatest(p.version, $3) AS version
 FROM past_heads p
 WHERE p.gid = (SELECT gid FROM generations WHERE stream = $1) AND p.id = ANY($2::bytea[])
     AND p.version <= $4 AND p.until > $3
+UNION ALL
+SELECT e.id, e.hash, least(e.until, $4 + 1) - greatest(e.version, $3) AS versions
+FROM erased e
+WHERE e.gid = (SELECT gid FROM generations WHERE stream = $1) AND e.id = ANY($2::bytea[])
+    AND e.version <= $4 AND e.until > $3
 """
 
 _COLUMNS = ["gid", "id", "hash", "body", "row", "version"]
@@ -140,15 +158,36 @@ async def write_heads(
         await _copy(connection, "past_heads", [*_COLUMNS, "until"], replaced)
 
 
-async def number_bodies(connection: Any, addresses: Iterable[str]) -> dict[str, int]:
-    """The numbers of bodies, new ones where they have none."""
+@dataclass
+class Numbered:
+    """The numbers of bodies.
+
+    Attributes:
+        numbers: by address.
+        erasing: addresses of those that have erased rows and are not rewritten yet.
+        rewritten: numbers by an address that is a former one.
+    """
+
+    numbers: dict[str, int] = field(default_factory=dict)
+    erasing: set[str] = field(default_factory=set)
+    rewritten: dict[str, int] = field(default_factory=dict)
+
+
+async def number_bodies(connection: Any, addresses: Iterable[str]) -> Numbered:
+    """The numbers of bodies, new ones where they have none; nobody rewrites them meanwhile.
+
+    The one place where what is recorded gets hold of bodies.
+    """
     wanted = sorted({bytes.fromhex(address) for address in addresses})
-    numbers = await _numbers(connection, wanted)
-    missing = [address for address in wanted if address.hex() not in numbers]
+    found = Numbered()
+    missing = await _look_up(connection, wanted, found)
     if missing:
         await connection.execute(_NEW_BODIES, missing)
-        numbers |= await _numbers(connection, missing)
-    return numbers
+        missing = await _look_up(connection, missing, found)
+    if missing:
+        rows = await connection.fetch(_REWRITTEN, missing)
+        found.rewritten = {row["address"].hex(): row["id"] for row in rows}
+    return found
 
 
 async def read_heads(
@@ -196,9 +235,16 @@ async def read_hashes_between(
     return found
 
 
-async def _numbers(connection: Any, addresses: Sequence[bytes]) -> dict[str, int]:
-    rows = await connection.fetch(_BODIES, addresses)
-    return {row["address"].hex(): row["id"] for row in rows}
+async def _look_up(connection: Any, addresses: Sequence[bytes], found: Numbered) -> Sequence[bytes]:
+    """Note the numbers of those that have one; returns those that have none."""
+    if not addresses:
+        return []
+    for row in await connection.fetch(_BODIES, addresses):
+        address = row["address"].hex()
+        found.numbers[address] = row["id"]
+        if row["erasing"]:
+            found.erasing.add(address)
+    return [address for address in addresses if address.hex() not in found.numbers]
 
 
 def _columns(rows: Sequence[Any]) -> Heads:

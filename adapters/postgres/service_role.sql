@@ -15,8 +15,11 @@ GRANT INSERT, UPDATE, DELETE ON
     migration_ledger.workers, migration_ledger.timeline
     TO :"role";
 GRANT INSERT ON
-    migration_ledger.objects, migration_ledger.bodies, migration_ledger.past_heads
+    migration_ledger.objects, migration_ledger.bodies, migration_ledger.past_heads,
+    migration_ledger.erased, migration_ledger.rewritten
     TO :"role";
+GRANT UPDATE ON migration_ledger.bodies TO :"role";
+GRANT DELETE ON migration_ledger.objects, migration_ledger.past_heads TO :"role";
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA migration_ledger TO :"role";
 REVOKE EXECUTE ON FUNCTION migration_ledger.append, migration_ledger.append_one FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION migration_ledger.append, migration_ledger.append_one TO :"role";

@@ -23,14 +23,35 @@ async def read_version(tools: Tools, place: Place) -> AsyncGenerator[PointBatch,
     """
     bodies, after = BodyCache(tools.objects), b""
     while True:
-        heads = await tools.ledger.heads(
-            place.status.generation, after=after, limit=PAGE, at=place.through
-        )
+        heads, points = await _page(tools, bodies, place, after)
         if len(heads):
-            yield await _points(bodies, heads)
+            yield points
         if len(heads) < PAGE:
             return
         after = heads.keys[-1]
+
+
+async def _page(
+    tools: Tools, bodies: BodyCache, place: Place, after: bytes
+) -> tuple[Heads, PointBatch]:
+    """The next heads and their points; read again where points were erased in between.
+
+    Raises:
+        Corrupt: a body is missing, altered, or holds something else.
+    """
+    heads: Heads | None = None
+    while True:
+        before, heads = (
+            heads,
+            await tools.ledger.heads(
+                place.status.generation, after=after, limit=PAGE, at=place.through
+            ),
+        )
+        try:
+            return heads, await _points(bodies, heads)
+        except Corrupt:
+            if heads == before:
+                raise
 
 
 async def _points(bodies: BodyCache, heads: Heads) -> PointBatch:
@@ -39,6 +60,8 @@ async def _points(bodies: BodyCache, heads: Heads) -> PointBatch:
     Raises:
         Corrupt: a body is missing, altered, or holds something else.
     """
+    if not len(heads):
+        return PointBatch([], [])
     read = await bodies.points(heads.bodies())
     place = {key: row for row, key in enumerate(read.keys)}
     points = read.take([place[key] for key in heads.keys if key in place])
