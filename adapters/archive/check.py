@@ -19,6 +19,7 @@ from adapters.objects.store import StoredObjects
 from adapters.postgres.chain import Altered, next_cursor
 from adapters.postgres.copying import StoredAnswer
 from domain.model.bodies import address_of, bodies_of
+from domain.model.erasure import Erasure, present
 from domain.model.errors import Corrupt
 from domain.model.recorded import Cursor
 
@@ -49,12 +50,14 @@ async def checked(folder: ArchiveFolder) -> AsyncIterator[tuple[Manifest, Iterab
     manifest = folder.written()
     _refuse(await asyncio.to_thread(_first, _files(folder, manifest)))
     with Addresses() as needed, Addresses() as small, Addresses() as large:
-        contents = _contents(folder, manifest, needed, small)
+        rewritten: dict[str, str] = {}
+        contents = _contents(folder, manifest, needed, small, rewritten)
         _refuse(await asyncio.to_thread(_first, contents))
         lacking = {one.address for one in manifest.lacking}
         problems: list[str] = []
         storage = StoredObjects(folder.large_url)
-        for address in needed:
+        for named in needed:
+            address = present(rewritten, named)
             if address in small or address in lacking:
                 continue
             try:
@@ -105,15 +108,24 @@ def _files(folder: ArchiveFolder, manifest: Manifest) -> Iterator[str]:
 
 
 def _contents(
-    folder: ArchiveFolder, manifest: Manifest, needed: Addresses, small: Addresses
+    folder: ArchiveFolder,
+    manifest: Manifest,
+    needed: Addresses,
+    small: Addresses,
+    rewritten: dict[str, str],
 ) -> Iterator[str]:
-    """Walk events, answers and small objects, and note which objects are needed and there."""
+    """Walk events, answers and small objects, and note which objects are needed and there.
+
+    Of a body that was rewritten the one in its place is needed.
+    """
     at = Cursor()
     try:
         for row in event_rows(folder, manifest):
             at = next_cursor(at, row)
             if row["topic"] in CHANGE_SETS:
                 needed.add([orjson.loads(row["state"])["manifest"]])
+            elif row["topic"] == Erasure.ObjectsRewritten.TOPIC:
+                rewritten |= orjson.loads(row["state"])["objects"]
     except Altered as error:
         yield f"its events: {error}"
         return
