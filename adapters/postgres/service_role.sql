@@ -4,7 +4,8 @@
 --     psql --set role=ledger_service --file service_role.sql
 --
 -- Events, streams, answers and the tip change only inside append() and append_one(), which run with
--- the rights of their owner. Upgrades are run by the owner, not by this role.
+-- the rights of their owner. Upgrades and erasures are run by the owner, not by this role. It may
+-- update a column of bodies because whoever locks a row must be able to update it.
 
 GRANT USAGE ON SCHEMA migration_ledger TO :"role";
 GRANT SELECT ON ALL TABLES IN SCHEMA migration_ledger TO :"role";
@@ -15,11 +16,9 @@ GRANT INSERT, UPDATE, DELETE ON
     migration_ledger.workers, migration_ledger.timeline
     TO :"role";
 GRANT INSERT ON
-    migration_ledger.objects, migration_ledger.bodies, migration_ledger.past_heads,
-    migration_ledger.erased, migration_ledger.rewritten
+    migration_ledger.objects, migration_ledger.bodies, migration_ledger.past_heads
     TO :"role";
-GRANT UPDATE ON migration_ledger.bodies TO :"role";
-GRANT DELETE ON migration_ledger.objects, migration_ledger.past_heads TO :"role";
+GRANT UPDATE (erasing) ON migration_ledger.bodies TO :"role";
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA migration_ledger TO :"role";
 REVOKE EXECUTE ON FUNCTION migration_ledger.append, migration_ledger.append_one FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION migration_ledger.append, migration_ledger.append_one TO :"role";

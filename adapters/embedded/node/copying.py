@@ -5,6 +5,7 @@ for as long as it is not full.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import qdrant_edge as edge
 from qdrant_client import grpc as qdrant
@@ -48,5 +49,13 @@ def _pages(shard: edge.EdgeShard) -> Iterator[list[edge.Record]]:
             return
 
 
-def _content(record: edge.Record) -> tuple[object, str, object]:
-    return record.id, repr(record.vector), record.payload
+def _content(record: edge.Record) -> tuple[Any, ...]:
+    vectors = record.vector if isinstance(record.vector, dict) else {"": record.vector}
+    return record.id, {name: _plain(vector) for name, vector in vectors.items()}, record.payload
+
+
+def _plain(vector: Any) -> Any:
+    """A vector that can be compared."""
+    if isinstance(vector, edge.SparseVector):
+        return dict(zip(vector.indices, vector.values, strict=True))
+    return vector

@@ -28,12 +28,10 @@ CREATE TABLE rewritten (
 ALTER TABLE bodies ADD COLUMN erasing boolean NOT NULL DEFAULT false;
 CREATE INDEX bodies_erasing ON bodies (id) WHERE erasing;
 
--- Who may record may also erase. To lock a body while something is recorded that refers to it needs
--- the right to update it.
+-- Who records locks the bodies that it refers to, and needs the right to update them for that.
 DO $$
 DECLARE
     _grantee oid;
-    _name text;
 BEGIN
     FOR _grantee IN
         SELECT DISTINCT a.grantee
@@ -41,11 +39,10 @@ BEGIN
         WHERE c.oid = 'bodies'::regclass AND a.privilege_type = 'INSERT'
             AND a.grantee <> c.relowner
     LOOP
-        _name := CASE _grantee WHEN 0 THEN 'PUBLIC' ELSE _grantee::regrole::text END;
-        EXECUTE format('GRANT UPDATE ON bodies TO %s', _name);
-        EXECUTE format('GRANT DELETE ON objects, past_heads TO %s', _name);
-        EXECUTE format('GRANT SELECT, INSERT ON erased TO %s', _name);
-        EXECUTE format('GRANT SELECT, INSERT ON rewritten TO %s', _name);
+        EXECUTE format(
+            'GRANT UPDATE (erasing) ON bodies TO %1$s; GRANT SELECT ON erased, rewritten TO %1$s',
+            CASE _grantee WHEN 0 THEN 'PUBLIC' ELSE _grantee::regrole::text END
+        );
     END LOOP;
 END
 $$;
