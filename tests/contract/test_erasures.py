@@ -19,17 +19,15 @@ from tests.contract.builders import BODY, CONTEXT, create, draft, key
 NEW, NEWER = "cd" * 32, "ef" * 32
 
 
-async def waits(connection: Any, backend: int) -> bool:
-    """Whether a connection waits for a lock."""
-    while True:
-        row = await connection.fetchrow(
-            "SELECT state, wait_event_type FROM pg_stat_activity WHERE pid = $1", backend
+async def waits(connection: Any, backend: int, work: "asyncio.Future[None]") -> bool:
+    """Whether what a connection does waits for a lock, and does not come to its end."""
+    while not work.done():
+        waiting = await connection.fetchval(
+            "SELECT wait_event_type FROM pg_stat_activity WHERE pid = $1", backend
         )
-        if row["wait_event_type"] == "Lock":
+        if waiting == "Lock":
             return True
-        if row["state"] != "active":
-            return False
-        await asyncio.sleep(0.01)
+    return False
 
 
 async def test_a_rewrite_waits_for_what_refers_to_the_body(
@@ -42,8 +40,7 @@ async def test_a_rewrite_waits_for_what_refers_to_the_body(
         async with database.transaction() as recording:
             numbered = await number_bodies(recording, [BODY])
             task = asyncio.ensure_future(rewrite(rewriting, {BODY: NEW}))
-            await asyncio.sleep(0)
-            assert await waits(watch, backend)
+            assert await waits(watch, backend, task)
         await task
     async with database.transaction() as recording:
         again = await number_bodies(recording, [BODY, NEW])
