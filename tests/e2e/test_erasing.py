@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +13,33 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
+from tests.docs.pages import ROOT, snippets_of
 from tests.e2e.application import Application, build, write_spec
-from tests.e2e.program import Up, running
+from tests.e2e.program import Up, environment, running
 from tests.e2e.traces import Planted
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
-ID = 424_242
-EMAIL = "zaphod.beeblebrox@example.org"
+ZAPHOD, FORD = 424_242, 424_243
+EMAILS = {ZAPHOD: "zaphod.beeblebrox@example.org", FORD: "ford.prefect@example.org"}
+HOW_TO = ROOT / "docs" / "how-to" / "erase-a-person.md"
 WHY = ("--reason", "request 4711", "--basis", "GDPR Art. 17")
 PATIENCE_SECONDS = 60
 
 
-async def plant(application: Application) -> Planted:
+async def plant(application: Application, number: int) -> Planted:
     """One more point in the shared collection: a person."""
     shared = application.shared["documents"]
-    vector = np.random.default_rng(42).standard_normal(16).tolist()
+    vector = np.random.default_rng(number).standard_normal(16).tolist()
     payload = {
         "source_id": next(iter(application.ids.values())),
         "text": "a heart of gold and two heads",
-        "person": {"email": EMAIL},
+        "person": {"email": EMAILS[number]},
     }
-    point = models.PointStruct(id=ID, vector=vector, payload=payload)
+    point = models.PointStruct(id=number, vector=vector, payload=payload)
     await application.qdrant.upsert(shared, [point], wait=True)
-    _, stored = (await application.points(shared))[ID]
-    return Planted(EMAIL.encode(), np.asarray(stored, "<f4").tobytes())
+    _, stored = (await application.points(shared))[number]
+    return Planted(EMAILS[number].encode(), np.asarray(stored, "<f4").tobytes())
 
 
 async def killed_when_begun(up: Up, *arguments: str) -> None:
@@ -61,59 +65,93 @@ async def succeeded(up: Up, *arguments: str) -> list[dict[str, Any]]:
     return done.documents
 
 
+async def typed(up: Up, archive: Path, collection: str) -> str:
+    """Type the commands of the how-to in a terminal, with another folder for the archive."""
+    commands = [s.text for s in snippets_of(HOW_TO) if (s.language, s.note) == ("sh", "in use")]
+    assert len(commands) == 4
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    settings = {"MIGRATION_LEDGER_DATA_DIR": str(up.data_dir), "COLLECTION": collection}
+    shell = await asyncio.create_subprocess_exec(
+        *("/bin/bash", "-eu", "-c", "\n".join(commands).replace("/mnt/archive", str(archive))),
+        cwd=up.folder,
+        env={**environment(settings), "PATH": path},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await shell.communicate()
+    assert shell.returncode == 0, out.decode()
+    return out.decode()
+
+
 async def test_a_person_is_nowhere_any_more(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     async with running(tmp_path, settings={}) as up:
         application = await build("a", up.url("database"), up.url("qdrant"), points=3000)
-        planted = await plant(application)
-        spec = write_spec(application, tmp_path, batch={"size": 2000}, after="drop")
-        await succeeded(up, "apply", str(spec), "--yes")
-        [moved] = [
-            one
-            for one in await succeeded(up, "collection", "list")
-            if ID in await application.points(one["physical"])
-        ]
-        name = moved["collection"]
-        lines = tmp_path / "more.jsonl"
-        lines.write_text(json.dumps({"id": ID, "payload": {"also": EMAIL}}))
-        await succeeded(up, "points", "set-payload", name, str(lines), "--wait", "readable")
+        people = {number: await plant(application, number) for number in EMAILS}
+        name, physical = await split(up, application, tmp_path)
         await succeeded(up, "version", "tag", name, "with-them")
         await succeeded(up, "archive", "export", str(archive))
-        before = await planted.anywhere(up.data_dir)
-        assert {"text", "vector"} == before["qdrant"] == before["objects"]
-        assert "vector" in before["postgres"]
-        assert await planted.in_database(up.url("database")) == {"text", "vector"}
-        assert await planted.anywhere(archive)
+        for planted in people.values():
+            before = await planted.anywhere(up.data_dir)
+            assert {"text", "vector"} == before["qdrant"] == before["objects"]
+            assert "vector" in before["postgres"]
+            assert await planted.in_database(up.url("database")) == {"text", "vector"}
+            assert await planted.anywhere(archive)
         digest = await tagged(up, name)
 
         await refused_without_consent(up)
-        erase = ("erase", "--filter", f"person.email={EMAIL}", *WHY, "--accept-irreversible")
-        await killed_when_begun(up, *erase)
-        [again] = await succeeded(up, *erase[:3], *WHY, "--accept-irreversible", "--no-record")
-        assert (again["unfinished"], again["subjects"]) == ([1], [])
-        [done] = await succeeded(up, "erase")
+        await killed_and_finished(up)
+        told = await typed(up, archive, name)
 
-        assert [(one["ids"], one["generations"]) for one in done["erased"]] == [(1, 2)]
-        [over] = await succeeded(up, "erase", "--ids", str(ID), *WHY)
-        assert (over["erased_before"], over["nothing_to_do"]) == ([ID], True)
-        never = await up.run("erase", "--ids", "99999999", *WHY)
-        assert (never.status, "was never in" in never.out) == (1, True), never.out
-        assert done["by_hand"] == []
-        assert await planted.anywhere(up.data_dir) == {}
-        assert await planted.in_database(up.url("database")) == set()
-        assert await planted.in_topics(up.url("kafka")) == set()
-        assert ID not in await application.points(moved["physical"])
+        assert "erased: 1 points, in 2 collections and 2 objects (erasure 2)" in told, told
+        assert not EMAILS.keys() & (await application.points(physical)).keys()
         await succeeded(up, "verify", name)
         await says_so(up, name, digest, tmp_path)
-
-        await succeeded(up, "archive", "export", str(archive))
-        assert await planted.anywhere(archive) == {}
+        for planted in people.values():
+            assert await planted.anywhere(up.data_dir) == {}
+            assert await planted.in_database(up.url("database")) == set()
+            assert await planted.in_topics(up.url("kafka")) == set()
+            assert await planted.anywhere(archive) == {}
         await succeeded(up, "archive", "verify", str(archive))
         await succeeded(up, "rollback", "a", "--yes", "--reason", "not after all")
         shared = await application.points(application.shared["documents"])
-        assert (len(shared), ID in shared) == (2999, False)
+        assert len(shared) == 2999
+        assert not EMAILS.keys() & shared.keys()
         await succeeded(up, "log", "verify")
         await application.qdrant.close()
+
+
+async def split(up: Up, application: Application, folder: Path) -> tuple[str, str]:
+    """Migrate, and write to where the people are then; returns its logical and physical name."""
+    spec = write_spec(application, folder, batch={"size": 2000}, after="drop")
+    await succeeded(up, "apply", str(spec), "--yes")
+    [moved] = [
+        one
+        for one in await succeeded(up, "collection", "list")
+        if ZAPHOD in await application.points(one["physical"])
+    ]
+    lines = folder / "more.jsonl"
+    more = [{"id": number, "payload": {"also": email}} for number, email in EMAILS.items()]
+    lines.write_text("\n".join(map(json.dumps, more)))
+    name: str = moved["collection"]
+    await succeeded(up, "points", "set-payload", name, str(lines), "--wait", "readable")
+    return name, moved["physical"]
+
+
+async def killed_and_finished(up: Up) -> None:
+    """Who erases is killed; it shows, and a command without arguments finishes it."""
+    await killed_when_begun(up, "erase", "--ids", str(FORD), *WHY, "--accept-irreversible")
+    examined = await up.run("doctor", "--json")
+    assert (examined.status, examined.document["unfinished_erasures"]) == (1, [1])
+    assert "erasure 1 is not finished" in (await up.run("doctor")).out
+    [done] = await succeeded(up, "erase")
+    assert [(one["ids"], one["generations"]) for one in done["erased"]] == [(1, 2)]
+    assert done["by_hand"] == []
+    assert (await up.run("doctor", "--json")).status == 0
+    [over] = await succeeded(up, "erase", "--ids", str(FORD), *WHY)
+    assert (over["erased_before"], over["nothing_to_do"]) == ([FORD], True)
+    never = await up.run("erase", "--ids", "99999999", *WHY)
+    assert (never.status, "was never in" in never.out) == (1, True), never.out
 
 
 async def tagged(up: Up, name: str) -> str:
@@ -123,7 +161,7 @@ async def tagged(up: Up, name: str) -> str:
 
 
 async def refused_without_consent(up: Up) -> None:
-    plain = ("erase", "--ids", str(ID))
+    plain = ("erase", "--ids", str(FORD))
     told = await up.run(*plain)
     assert (told.status, "--reason and --basis" in told.err) == (2, True), told.err
     told = await up.run(*plain, *WHY)
@@ -140,16 +178,16 @@ async def refused_without_consent(up: Up) -> None:
 async def says_so(up: Up, name: str, digest: str, folder: Path) -> None:
     """The version is not what it was, and says what it is; it is only given to who accepts that."""
     listed = await up.run("version", "list", name)
-    assert "not rebuildable exactly: erased: 1 points" in listed.out, listed.out
+    assert "not rebuildable exactly: erased: 2 points" in listed.out, listed.out
     [version] = [v for v in await succeeded(up, "version", "list", name) if v["label"]]
     assert version["digest"] == digest
-    assert version["remains"]["erased"] == 1
+    assert version["remains"]["erased"] == 2
     assert version["remains"]["digest"] != digest
     into = ("rebuild", name, "--at", "with-them", "--into", str(folder / "then.parquet"))
     told = await up.run(*into)
     assert (told.status, "--without-erased" in told.err) == (2, True), told.err
     [rebuilt] = await succeeded(up, *into, "--without-erased")
-    assert (rebuilt["digest"], rebuilt["erased"]) == (version["remains"]["digest"], 1)
+    assert (rebuilt["digest"], rebuilt["erased"]) == (version["remains"]["digest"], 2)
     as_collection = ("rebuild", name, "--at", "with-them", "--into", "then", "--reason", "to see")
     told = await up.run(*as_collection, "--yes")
     assert (told.status, "--without-erased" in told.err) == (2, True), told.err
