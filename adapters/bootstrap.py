@@ -27,6 +27,7 @@ from adapters.qdrant.endpoint import Endpoint
 from adapters.qdrant.store import QdrantStore
 from adapters.settings import Settings, StoreConnection
 from adapters.tables.sources import PostgresSourceTable
+from adapters.traces import ServerTraces
 from domain.model.errors import NotFound
 from domain.model.spec import nearest
 from domain.ports import SourceTable, VectorStore
@@ -75,15 +76,19 @@ class ConfiguredStores:
                 f"{nearest(name, self.names)}"
             )
         if name not in self._open:
-            connection = self._endpoints[name]
             self._open[name] = QdrantStore(
-                Endpoint(connection.url, connection.api_key),
+                self.endpoint(name),
                 random=Random(),  # noqa: S311  # jitter, not a secret
                 deadline=CALL_DEADLINE,
                 bulk_deadline=self._bulk_deadline,
                 attempts=self._attempts,
             )
         return self._open[name]
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Where the store with this name is."""
+        connection = self._endpoints[name]
+        return Endpoint(connection.url, connection.api_key)
 
     def table(self, connection: str, table: str) -> SourceTable:
         """The table of this connection.
@@ -140,6 +145,12 @@ class Service:
     def applier_tools(self) -> Tools:
         """The same for an applier, whose calls end soon: a lane tries again, not a call."""
         return replace(self.tools, stores=self.applying)
+
+    @property
+    def traces(self) -> ServerTraces:
+        """What servers keep of deleted points and objects."""
+        endpoint = self.stores.endpoint(DEFAULT)
+        return ServerTraces(self.database, self.embedded, DEFAULT, endpoint)
 
     def publisher(self) -> Publisher:
         """A new publisher of the ledger, for the relay."""

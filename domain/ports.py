@@ -3,7 +3,7 @@
 Every method may raise `Unavailable`; what else it raises is said where it is.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from eventsourcing.domain import AggregateEvent
 
 from domain.model.aggregate import Context, LedgerAggregate
 from domain.model.bodies import Manifest
+from domain.model.erasure import Holding
 from domain.model.points import PointBatch
 from domain.model.recipes.recipe import CollectionDescription, SourceRow
 from domain.model.recorded import Answer, ChangeSetDraft, Command, Cursor, Heads, Recorded
@@ -49,6 +50,8 @@ class Ledger(Protocol):
     ) -> Answer:
         """Record change sets, their manifests and heads, and further events, in one transaction.
 
+        Events of erasures have their effect on heads and bodies in it, too.
+
         Args:
             key: idempotency key.
             context: who, why, in answer to what.
@@ -63,6 +66,8 @@ class Ledger(Protocol):
             KeyReused: the key was used for other content.
             Halted: work is halted, and the command is new.
             Conflict: a point is not what a draft is based on, or live writes are held.
+            BodyErased: a draft refers to points that were erased, or to where they were.
+            ChangedMeanwhile: points that an erasure begins with were copied since it was planned.
             Rejected: a generation does not exist, or was dropped or released.
         """
 
@@ -172,6 +177,29 @@ class Ledger(Protocol):
         The hashes that it had; None among them if it was not there at one of these versions.
         """
 
+    async def holdings(self, keys: Collection[bytes]) -> list[Holding]:
+        """Everything that any generation has and had of these points, unless it is erased."""
+
+    async def erased_among(self, keys: Collection[bytes]) -> set[bytes]:
+        """Those of these points that were erased from some generation."""
+
+    async def erasing(self, limit: int, but: Collection[str] = ()) -> dict[str, set[int]]:
+        """Some of the bodies that have erased rows and are not rewritten yet: address to rows.
+
+        Args:
+            limit: at most so many.
+            but: addresses that are left out.
+        """
+
+    async def unusable(self, addresses: Collection[str]) -> set[str]:
+        """Those of these addresses under which nothing new may be kept.
+
+        Their bodies were rewritten by an erasure, or will be.
+        """
+
+    async def count_erased(self, generation: UUID, at: int) -> int:
+        """How many points a version of a generation had that are erased."""
+
     def bodies(self, generation: UUID) -> AsyncIterator[list[str]]:
         """Addresses of all bodies that any version of a generation refers to, in pages."""
 
@@ -232,6 +260,19 @@ class Objects(Protocol):
 
     async def delete(self, addresses: Sequence[str]) -> None:
         """Delete what is under these addresses, durably; nothing there is no error."""
+
+
+class Traces(Protocol):
+    """What servers keep in their files of points and objects that were deleted."""
+
+    async def remove(self, collections: Collection[tuple[str, str]]) -> list[str]:
+        """Let nothing of them be left, as far as that can be asked for.
+
+        Args:
+            collections: names of stores and of physical collections that points were deleted from.
+
+        Returns what somebody has to do by hand, in a sentence each.
+        """
 
 
 @dataclass(frozen=True)

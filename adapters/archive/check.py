@@ -19,6 +19,7 @@ from adapters.objects.store import StoredObjects
 from adapters.postgres.chain import Altered, next_cursor
 from adapters.postgres.copying import StoredAnswer
 from domain.model.bodies import address_of, bodies_of
+from domain.model.erasure import Erasure, present
 from domain.model.errors import Corrupt
 from domain.model.recorded import Cursor
 from domain.model.retention import Sweep
@@ -50,12 +51,14 @@ async def checked(folder: ArchiveFolder) -> AsyncIterator[tuple[Manifest, Iterab
     manifest = folder.written()
     _refuse(await asyncio.to_thread(_first, _files(folder, manifest)))
     with Addresses() as needed, Addresses() as small, Addresses() as large, Addresses() as gone:
-        contents = _contents(folder, manifest, needed, small, gone)
+        rewritten: dict[str, str] = {}
+        contents = _contents(folder, manifest, needed, small, gone, rewritten)
         _refuse(await asyncio.to_thread(_first, contents))
         lacking = {one.address for one in manifest.lacking}
         problems: list[str] = []
         storage = StoredObjects(folder.large_url)
-        for address in needed:
+        for named in needed:
+            address = present(rewritten, named)
             if address in small or address in lacking:
                 continue
             if address in gone and not folder.has_large(address):
@@ -113,8 +116,12 @@ def _contents(
     needed: Addresses,
     small: Addresses,
     gone: Addresses,
+    rewritten: dict[str, str],
 ) -> Iterator[str]:
-    """Walk events, answers and small objects; note which objects are needed, there, given up."""
+    """Walk events, answers and small objects; note which objects are needed, there, given up.
+
+    Of a body that was rewritten the one in its place is needed.
+    """
     at = Cursor()
     try:
         for row in event_rows(folder, manifest):
@@ -123,6 +130,8 @@ def _contents(
                 needed.add([orjson.loads(row["state"])["manifest"]])
             elif row["topic"] == Sweep.Created.TOPIC:
                 gone.add(orjson.loads(row["state"])["bodies"])
+            elif row["topic"] == Erasure.ObjectsRewritten.TOPIC:
+                rewritten |= orjson.loads(row["state"])["objects"]
     except Altered as error:
         yield f"its events: {error}"
         return

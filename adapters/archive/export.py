@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,6 +19,9 @@ from adapters.postgres.connection import Database
 from adapters.postgres.copying import (
     StoredAnswer,
     has,
+    present_bodies,
+    rewritten_bodies,
+    rewritten_since,
     stored_answers,
     stored_events,
     stored_objects,
@@ -26,7 +30,8 @@ from adapters.postgres.garbage import swept
 from adapters.postgres.reading import head as read_head
 from adapters.postgres.timelines import standing
 from domain.model.bodies import address_of, bodies_of
-from domain.model.errors import Corrupt, ObjectMissing, Rejected
+from domain.model.erasure import Erasure
+from domain.model.errors import Conflict, Corrupt, ObjectMissing, Rejected
 from domain.model.generation import Generation
 from domain.model.recorded import Cursor
 from domain.use_cases.concurrently import concurrently
@@ -61,7 +66,7 @@ async def export(
 
     Raises:
         Rejected: the archive is of another ledger, or of another history of this one.
-        Conflict: another export writes to the folder.
+        Conflict: another export writes to the folder, or an erasure rewrote objects meanwhile.
         Altered: an event is not what was recorded.
         Damaged: files of the archive are missing, or have another size.
     """
@@ -70,16 +75,19 @@ async def export(
         ledger = (await standing(database)).ledger
         await _refuse_other(database, ledger, before, folder)
         _refuse_damaged(before, folder)
-        with Addresses() as seen, Addresses() as gone:
-            for part in before.of(OBJECTS) if before else ():
-                for addresses in folder.addresses(part):
-                    seen.add(addresses)
+        with Addresses() as seen, Addresses() as gone, Addresses() as erased:
+            async for addresses in rewritten_bodies(database):
+                erased.add(addresses)
             head = await read_head(database)
             async for addresses in swept(database, head.position):
                 gone.add(addresses)
-            work = _Export(database, objects, folder, seen, gone)
+            for part in before.of(OBJECTS) if before else ():
+                for addresses in folder.addresses(part):
+                    seen.add(addresses)
+            work = _Export(database, objects, folder, seen, gone, erased)
             manifest = await work.run(ledger, before, told)
-        folder.finish(manifest, before)
+            folder.finish(manifest, before, without=work.replaced)
+            await asyncio.to_thread(folder.forget_large, erased)
         return manifest
 
 
@@ -118,6 +126,10 @@ class _Export:
         folder: of the archive.
         seen: objects that are in the archive; grows.
         gone: bodies that the ledger has given up. They are taken along if they are there.
+        erased: addresses of bodies that erasures have rewritten.
+
+    Attributes:
+        replaced: paths of packs that had objects that were erased.
     """
 
     def __init__(
@@ -127,12 +139,15 @@ class _Export:
         folder: ArchiveFolder,
         seen: Addresses,
         gone: Addresses,
+        erased: Addresses,
     ) -> None:
         self._database = database
         self._objects = objects
         self._folder = folder
         self._seen = seen
         self._gone = gone
+        self._erased = erased
+        self.replaced: set[str] = set()
         self._large = StoredObjects(folder.large_url)
         self._parts: list[Part] = []
         self._lacking: list[Lacking] = []
@@ -155,8 +170,10 @@ class _Export:
             told(at, head.position)
         if at != head:
             raise Altered(f"the ledger's tip disagrees with event {head.position}", head.position)
-        large, large_size = await asyncio.to_thread(self._folder.large_objects)
-        kept = [part for part in before.parts if "/none-" not in part.path] if before else []
+        await self._refuse_rewritten_since(head)
+        large, large_size = await asyncio.to_thread(self._folder.large_objects, self._erased)
+        old = [part for part in before.parts if "/none-" not in part.path] if before else []
+        kept = await asyncio.to_thread(self._without_erased, old, f"{now:%Y%m%dT%H%M%S%fZ}")
         return Manifest(
             ledger=ledger,
             head=at,
@@ -166,6 +183,40 @@ class _Export:
             large=large,
             large_size=large_size,
             lacking=tuple(self._lacking),
+        )
+
+    async def _refuse_rewritten_since(self, head: Cursor) -> None:
+        if await rewritten_since(self._database, head.position):
+            raise Conflict("an erasure rewrote objects while this was written; export again")
+
+    def _without_erased(self, parts: Sequence[Part], time: str) -> list[Part]:
+        """The parts that there were; packs with objects that were erased are written anew."""
+        kept: list[Part] = []
+        for part in parts:
+            if part.kind != OBJECTS or not self._has_erased(part):
+                kept.append(part)
+                continue
+            self.replaced.add(part.path)
+            with self._folder.pack(
+                f"{Path(part.path).stem.split('-without-')[0]}-without-{time}"
+            ) as pack:
+                for some in self._folder.objects(part):
+                    for manifests in (True, False):
+                        pack.add(
+                            {
+                                address: content
+                                for address, is_manifest, content in some
+                                if is_manifest is manifests and address not in self._erased
+                            },
+                            manifests=manifests,
+                        )
+            if pack.part is not None:
+                kept.append(pack.part)
+        return kept
+
+    def _has_erased(self, part: Part) -> bool:
+        return any(
+            address in self._erased for some in self._folder.addresses(part) for address in some
         )
 
     async def _answers(self, name: str, after: int, through: int) -> None:
@@ -186,6 +237,13 @@ class _Export:
                 orjson.loads(r["state"])["manifest"] for r in rows if r["topic"] in WITH_MANIFEST
             )
             await self._manifests(named, pack)
+            rewritten = (
+                new
+                for r in rows
+                if r["topic"] == Erasure.ObjectsRewritten.TOPIC
+                for new in orjson.loads(r["state"])["objects"].values()
+            )
+            await self._bodies(rewritten, pack)
         if pack.part is not None:
             self._parts.append(pack.part)
         return at
@@ -206,7 +264,9 @@ class _Export:
             await self._bodies((one for each in found.values() for one in bodies_of(each)), pack)
 
     async def _bodies(self, addresses: Iterable[str], pack: Pack) -> None:
-        for some in in_pages(self._seen.new(addresses), OBJECTS_AT_ONCE):
+        for named in in_pages(self._seen.new(addresses), OBJECTS_AT_ONCE):
+            moved = await present_bodies(self._database, named)
+            some = [one for one in named if one not in moved] + self._seen.new(moved.values())
             found, absent = await self._small(some, manifest=False)
             await asyncio.to_thread(pack.add, found, manifests=False)
             others = [address for address in absent if not self._folder.has_large(address)]

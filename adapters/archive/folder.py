@@ -6,6 +6,7 @@ events/FIRST-LAST.jsonl.gz       events as they are stored, one a line
 answers/FIRST-LAST.jsonl.gz      answers to commands, by idempotency key
 answers/none-TIME.jsonl.gz       those that came to no event
 objects/FIRST-LAST.parquet       small objects that these events are the first to need
+objects/…-without-TIME.parquet   what is left of such a file after an erasure
 large/ab/cdef…                   large objects, under their addresses
 ```
 
@@ -16,7 +17,7 @@ import fcntl
 import gzip
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import file_digest
 from pathlib import Path
@@ -26,6 +27,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from adapters.archive.addresses import Addresses
 from adapters.archive.errors import Damaged
 from adapters.archive.manifest import ANSWERS, EVENTS, NAME, OBJECTS, Manifest, Part, decode
 from adapters.durable_files import sync_folder, write_durably
@@ -109,19 +111,28 @@ class ArchiveFolder:
             raise NotFound(f"there is no archive in {self.path}: {NAME} is missing")
         return manifest
 
-    def finish(self, manifest: Manifest, before: Manifest | None) -> None:
+    def finish(
+        self, manifest: Manifest, before: Manifest | None, *, without: Container[str] = ()
+    ) -> None:
         """Make what was written the archive, in one step, and remove files of killed exports.
 
         Those of the archive before stay, for whoever is just reading it.
+
+        Args:
+            manifest: what there is now.
+            before: what there was.
+            without: paths of that which go at once, because something in them was erased.
         """
         for name in (EVENTS, ANSWERS, OBJECTS):
             sync_folder(self.path / name)
         write_durably(self.path / NAME, manifest.encode(), 0o600)
-        named = {part.path for part in (*manifest.parts, *(before.parts if before else ()))}
+        old = [part for part in (before.parts if before else ()) if part.path not in without]
+        named = {part.path for part in (*manifest.parts, *old)}
         for name in (EVENTS, ANSWERS, OBJECTS):
             for file in (self.path / name).iterdir():
                 if f"{name}/{file.name}" not in named:
                     file.unlink()
+            sync_folder(self.path / name)
 
     def rows(self, kind: str, name: str) -> "Rows":
         """A new file of JSON lines."""
@@ -183,19 +194,28 @@ class ArchiveFolder:
         except FileNotFoundError:
             return False
 
-    def large_objects(self) -> tuple[int, int]:
-        """How many large objects there are, and their bytes."""
+    def large_objects(self, without: Addresses) -> tuple[int, int]:
+        """How many large objects there are but for these, and their bytes."""
         count = size = 0
-        for file in self._large():
-            count += 1
-            size += file.stat().st_size
+        for address, file in self._large():
+            if address not in without:
+                count += 1
+                size += file.stat().st_size
         return count, size
 
-    def _large(self) -> Iterator[Path]:
-        """Files of large objects; what a killed export has half written has another name."""
+    def forget_large(self, addresses: Addresses) -> None:
+        """Remove large objects with these addresses."""
+        for address, file in self._large():
+            if address in addresses:
+                file.unlink()
+                sync_folder(file.parent)
+
+    def _large(self) -> Iterator[tuple[str, Path]]:
+        """Addresses and files of large objects; what is half written has another name."""
         for file in (self.path / LARGE).glob("*/*"):
-            if _ADDRESS.fullmatch(file.parent.name + file.name):
-                yield file
+            address = file.parent.name + file.name
+            if _ADDRESS.fullmatch(address):
+                yield address, file
 
     def problem_with(self, part: Part, *, read: bool) -> str | None:
         """What is wrong with a file, by its bytes or, where they are not read, by their number."""

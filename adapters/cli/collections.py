@@ -51,6 +51,10 @@ async def rebuild(
     to_store: Annotated[
         str, typer.Option(help="Vector store connection of the new collection; the same if empty.")
     ] = "",
+    without_erased: Annotated[
+        bool,
+        typer.Option("--without-erased", help="Make it without the points that were erased."),
+    ] = False,
     yes: Yes = False,
     reason: Reason = "",
 ) -> int:
@@ -59,7 +63,7 @@ async def rebuild(
     Into a file it writes the points with their vectors, and changes nothing.
     """
     if into.endswith(SUFFIX):
-        return await _rebuild_file(cli, name, at, Path(into), store)
+        return await _rebuild_file(cli, name, at, Path(into), store, without_erased=without_erased)
     if not reason:
         raise Rejected("rebuilding needs --reason, which is recorded")
     spec = {
@@ -69,6 +73,7 @@ async def rebuild(
         "reason": reason,
         "from": {"store": store, "collection": name, "at": at},
         "to": {"store": to_store or store, "collection": into},
+        "without_erased": without_erased,
     }
     return await plan_and_run(cli, spec, yes=yes)
 
@@ -107,18 +112,24 @@ async def restore(
     return await plan_and_run(cli, spec, yes=yes)
 
 
-async def _rebuild_file(cli: Cli, name: str, at: str, path: Path, store: str) -> int:
+async def _rebuild_file(
+    cli: Cli, name: str, at: str, path: Path, store: str, *, without_erased: bool
+) -> int:
     async with open_service(cli.settings) as service:
         place = await find_version(service.tools, store, name, at)
         schema = await recorded_schema(service.ledger, place.status.generation)
         async with ParquetFile(path, schema) as file:
-            digest = await export_version(service.tools, service.views, place, file.write)
+            digest = await export_version(
+                service.tools, service.views, place, file.write, without_erased=without_erased
+            )
+            erased = await service.ledger.count_erased(place.status.generation, place.through)
             document = {
                 "collection": place.status.collection,
                 "store": place.status.store,
                 "physical": place.status.physical,
                 "position": place.position,
                 "points": digest.points,
+                "erased": erased,
                 "digest": digest.hexdigest(),
             }
             file.describe({**document, "schema": schema.to_json()})

@@ -29,6 +29,7 @@ from adapters.postgres.schema import pending_sql, upgrade
 from adapters.settings import Settings
 from domain.model.errors import LedgerError, Unavailable
 from domain.use_cases.concurrently import concurrently, told_to
+from domain.use_cases.erase import unfinished
 
 ALL_ROLES = ",".join(ROLES)
 
@@ -79,7 +80,7 @@ async def doctor(cli: Cli) -> int:
     states += [*found["stores"].values(), *found["connections"].values()]
     if not all(state["reachable"] for state in states):
         return UNREACHABLE
-    if found["timeline"]["halted"]:
+    if found["timeline"]["halted"] or found["unfinished_erasures"]:
         return FAILED
     return 0 if all(role["workers"] for role in found["roles"].values()) else FAILED
 
@@ -97,6 +98,7 @@ async def examine(settings: Settings) -> dict[str, Any]:
         "timeline": {"ledger": None, "number": None, "halted": None},
         "roles": {role: {"workers": [], "lag": None} for role in ROLES},
         "halted": [],
+        "unfinished_erasures": [],
     }
     if found["schema"]["reachable"]:
         with suppress(LedgerError, TimeoutError):
@@ -107,6 +109,9 @@ async def examine(settings: Settings) -> dict[str, Any]:
                     {"physical": status.physical, "store": status.store, "at": status.halted_at}
                     for status in await service.applications.generations()
                     if status.halted_at is not None
+                ]
+                found["unfinished_erasures"] = [
+                    erasure.number for erasure in await unfinished(service.tools)
                 ]
     for name, (url, embedded) in _addresses(settings).items():
         found[name] = {"url": url, "embedded": embedded, **found[name]}
@@ -209,6 +214,8 @@ def show_examination(cli: Cli, found: dict[str, Any]) -> None:
     for role, state in found["roles"].items():
         for reason in dict.fromkeys(one["waits"] for one in state["workers"] if one["waits"]):
             cli.console.print(f"{role} waits: {reason}", markup=False, soft_wrap=True)
+    for number in found["unfinished_erasures"]:
+        cli.console.print(f"erasure {number} is not finished; run `erase`")
     for halted in found["halted"]:
         cli.console.print(
             f"{halted['physical']} halts at change {halted['at']}; see `dead-letter list`",

@@ -54,7 +54,8 @@ async def list_versions(cli: Cli, name: Name, *, store: Store = DEFAULT) -> None
     rows(cli.console, COLUMNS, [_shown(document) for document in found])
     for document in found:
         if document["not_rebuildable"]:
-            text = f"position {document['position']}: {document['not_rebuildable']}"
+            exactly = "not rebuildable exactly: " if document["remains"] else ""
+            text = f"position {document['position']}: {exactly}{document['not_rebuildable']}"
             cli.console.print(text, markup=False, soft_wrap=True)
 
 

@@ -31,6 +31,9 @@ _SETTINGS = {
     "shared_buffers": "128MB",
     "fsync": "on",
     "synchronous_commit": "on",
+    # Segments of the log that are not needed any more are removed, not used again with what is in
+    # them: an erasure relies on it.
+    "wal_recycle": "off",
     "logging_collector": "off",
     "log_destination": "stderr",
 }

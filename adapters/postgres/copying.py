@@ -12,8 +12,9 @@ from adapters.postgres.connection import NO_IDLE_TIMEOUT, NO_TIMEOUT, SCHEMA, Da
 from adapters.postgres.deriving import derive
 from adapters.postgres.garbage import mark_collected
 from adapters.postgres.head_history import complete_pasts
-from adapters.postgres.objects import put_objects, stored_rows
+from adapters.postgres.objects import present_addresses, put_objects, stored_rows
 from adapters.postgres.reading import HASH
+from domain.model.erasure import Erasure
 from domain.model.errors import Conflict
 from domain.model.recorded import Cursor
 from domain.model.timeline import Finding
@@ -36,6 +37,17 @@ WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3
 _ANSWERS = f"""
 SELECT {", ".join(_ANSWER_COLUMNS)} FROM commands
 WHERE position > $1 AND position <= $2 ORDER BY position, key
+"""  # noqa: S608
+
+# Former addresses of bodies that erasures have rewritten.
+_REWRITTEN = "SELECT address FROM rewritten WHERE address > $1 ORDER BY address LIMIT $2"
+
+# Whether bodies were rewritten after a position.
+_REWRITTEN_SINCE = f"""
+SELECT EXISTS (
+    SELECT FROM events WHERE split_part(topic, '.', 1) = '{Erasure.TOPIC}'
+        AND topic = '{Erasure.ObjectsRewritten.TOPIC}' AND position > $1
+)
 """  # noqa: S608
 
 # Nobody may append while a ledger is loaded: what it finds empty must stay so.
@@ -105,6 +117,31 @@ async def stored_objects(database: Database, addresses: Sequence[str]) -> dict[s
     """Those of these objects that are rows, by address; unchecked."""
     async with database.connection() as connection:
         return await stored_rows(connection, addresses)
+
+
+async def present_bodies(database: Database, addresses: Sequence[str]) -> dict[str, str]:
+    """Where bodies are that were rewritten, by the addresses that they had before."""
+    async with database.connection() as connection:
+        return await present_addresses(connection, addresses)
+
+
+async def rewritten_bodies(database: Database) -> AsyncIterator[list[str]]:
+    """The addresses that bodies had before they were rewritten, in pages."""
+    after = b""
+    while True:
+        async with database.connection() as connection:
+            rows = await connection.fetch(_REWRITTEN, after, PAGE)
+        if not rows:
+            return
+        yield [row["address"].hex() for row in rows]
+        after = rows[-1]["address"]
+
+
+async def rewritten_since(database: Database, position: int) -> bool:
+    """Whether an erasure has rewritten bodies after a position."""
+    async with database.connection() as connection:
+        since: bool = await connection.fetchval(_REWRITTEN_SINCE, position)
+    return since
 
 
 async def has(database: Database, cursor: Cursor) -> bool:

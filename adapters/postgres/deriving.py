@@ -11,9 +11,11 @@ from uuid import UUID
 import orjson
 from eventsourcing.utils import TopicError
 
+from adapters.postgres.erasures import rewrite
 from adapters.postgres.generations import follow
 from adapters.postgres.mapper import COLUMNS, to_recorded
 from domain.model.aggregate import LedgerAggregate
+from domain.model.erasure import Erasure
 from domain.model.errors import Rejected
 from domain.model.flow import Flow, FlowRange
 from domain.model.generation import Application, Generation
@@ -70,6 +72,7 @@ async def derive(connection: Any) -> int:
     await _retention(connection)
     await _applications(connection)
     await _flows(connection)
+    await _erasures(connection)
     return await _timeline(connection)
 
 
@@ -122,6 +125,14 @@ async def _flows(connection: Any) -> None:
         await connection.execute(_FLOW, stream, next_number, planned.source, until)
         if request is not None:
             await connection.execute(_RANGE, stream, number, orjson.dumps(request).decode())
+
+
+async def _erasures(connection: Any) -> None:
+    """Which bodies are there instead of which; what is erased is left out when heads are made."""
+    async for page in _pages(connection, Erasure.TOPIC):
+        for recorded in page:
+            if isinstance(recorded.event, Erasure.ObjectsRewritten):
+                await rewrite(connection, recorded.event.objects)
 
 
 def _grow(known: dict[UUID, A], kind: type[A], recorded: Recorded) -> None:

@@ -15,6 +15,7 @@ from adapters.postgres.connection import NO_IDLE_TIMEOUT, NO_TIMEOUT, Database
 from adapters.postgres.wakeups import Wakeups
 from domain.model.aggregate import Context, pending_events
 from domain.model.bodies import address_of
+from domain.model.errors import BodyErased
 from domain.model.retention import Sweep
 from domain.ports import Objects
 
@@ -54,7 +55,8 @@ WHERE fate IS NULL
 # that no store has applied yet may name one that was condemned after it was recorded.
 _LOCK = """
 SELECT id, address FROM bodies
-WHERE fate = 'condemned' AND fate_at <= clock_timestamp() - $1::interval AND fate_at < coalesce((
+WHERE fate = 'condemned' AND NOT erasing AND fate_at <= clock_timestamp() - $1::interval
+AND fate_at < coalesce((
     SELECT min(e.recorded_at)
     FROM generations g
     JOIN applications a ON a.generation = g.stream AND a.applied < g.recorded
@@ -75,11 +77,18 @@ _GIVEN_UP = """
 SELECT id, address FROM bodies WHERE fate = 'collected' ORDER BY fate_at, id LIMIT $1 FOR UPDATE
 """
 
-# A body that is about to be written again; waits for whoever is deleting its object.
+# A body that is about to be written, and that nothing may ever refer to; waits for whoever is
+# deleting its object.
 _SPARE = """
-UPDATE bodies SET fate = 'condemned', fate_at = clock_timestamp()
-WHERE address = $1 AND fate IS NOT NULL
+INSERT INTO bodies AS b (address, fate, fate_at)
+SELECT $1, 'condemned', clock_timestamp()
+WHERE NOT EXISTS (SELECT FROM rewritten WHERE address = $1)
+ON CONFLICT (address) DO UPDATE SET fate = 'condemned', fate_at = clock_timestamp()
+WHERE b.fate IS NOT NULL
 """
+
+# Whether an address is that of a body that was rewritten.
+_FORMER = "SELECT EXISTS (SELECT FROM rewritten WHERE address = $1)"
 
 # Events by which bodies were given up, up to a position.
 _SWEPT = f"""
@@ -92,6 +101,11 @@ UPDATE bodies SET fate = 'deleted', fate_at = clock_timestamp()
 WHERE address = ANY($1::bytea[])
     AND NOT EXISTS (SELECT FROM ({_NEEDED.format(these="true")}) n WHERE n.body = bodies.id)
 """  # noqa: S608
+
+
+def _touched(status: str) -> int:
+    """How many rows a statement touched."""
+    return int(status.rpartition(" ")[-1])
 
 
 class PostgresGarbage:
@@ -162,9 +176,16 @@ class SparingObjects:
         self._objects = objects
 
     async def put(self, content: bytes) -> str:
-        """Keep bytes; if nothing refers to them any more, they stay for another grace."""
+        """Keep bytes; as long as nothing refers to them, they stay for a grace.
+
+        Raises:
+            BodyErased: they are those of a body of which points were erased.
+        """
+        address = address_of(content)
         async with self._database.connection() as connection:
-            await connection.execute(_SPARE, bytes.fromhex(address_of(content)))
+            done = await connection.execute(_SPARE, bytes.fromhex(address))
+            if not _touched(done) and await connection.fetchval(_FORMER, bytes.fromhex(address)):
+                raise BodyErased(address, gone=True)
         return await self._objects.put(content)
 
     async def get(self, address: str) -> bytes:

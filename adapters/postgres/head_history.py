@@ -9,6 +9,7 @@ from uuid import UUID
 from adapters.postgres.bodies import number_bodies
 from adapters.postgres.change_sets import HeadChanges
 from adapters.postgres.connection import NO_TIMEOUT, Database
+from adapters.postgres.erasures import erase_again, recorded_erasures
 from adapters.postgres.heads import known_heads, move_heads, write_heads
 from adapters.postgres.mapper import COLUMNS, to_recorded
 from adapters.postgres.objects import get_objects
@@ -39,6 +40,7 @@ _LOCK = "SELECT gid FROM generations WHERE stream = $1 AND NOT has_past FOR UPDA
 # What is there of its heads goes.
 _NO_HEADS = "DELETE FROM heads WHERE gid = $1"
 _NO_PAST = "DELETE FROM past_heads WHERE gid = $1"
+_NOTHING_ERASED = "DELETE FROM erased WHERE gid = $1"
 
 # Everything is there again.
 _HAS_PAST = "UPDATE generations SET has_past = true WHERE stream = $1"
@@ -48,11 +50,14 @@ async def complete_pasts(database: Database) -> None:
     """Give every generation the past of its heads that lacks it; one transaction for each."""
     async with database.connection() as connection:
         rows = await connection.fetch(_WITHOUT_PAST)
+        erasures = await recorded_erasures(connection) if rows else []
     for row in rows:
         async with database.transaction() as connection:
             gid = await connection.fetchval(_LOCK, row["stream"])
             if gid is not None:
                 await _make_heads_anew(connection, row["stream"], gid)
+                for erasure in erasures:
+                    await erase_again(connection, erasure, row["stream"], gid)
 
 
 async def _make_heads_anew(connection: Any, generation: UUID, gid: int) -> None:
@@ -64,6 +69,7 @@ async def _make_heads_anew(connection: Any, generation: UUID, gid: int) -> None:
     await connection.execute(NO_TIMEOUT)
     await connection.execute(_NO_HEADS, gid, timeout=_TIMEOUT)
     await connection.execute(_NO_PAST, gid, timeout=_TIMEOUT)
+    await connection.execute(_NOTHING_ERASED, gid, timeout=_TIMEOUT)
     version = 0
     while rows := await connection.fetch(_WRITING, generation, version, _TOPICS, _PAGE):
         for topic, run in groupby(rows, key=itemgetter("topic")):

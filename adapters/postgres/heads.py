@@ -30,12 +30,21 @@ UPDATE heads h SET hash = u.hash, body = u.body, "row" = u."row", version = u.ve
 FROM u WHERE h.gid = $1 AND h.id = u.id
 """
 
-# Heads of which the point is still the same get their body from elsewhere.
+# Heads of which the point is still the same get their body from elsewhere. Where it was is noted:
+# an erasure has to find it there.
 _MOVE = """
+WITH u AS (
+    SELECT * FROM unnest($2::bytea[], $3::bytea[], $4::int[], $5::int[])
+        AS u (id, hash, body, "row")
+), moved AS (
+    SELECT h.id, h.version, h.body, h."row" FROM heads h JOIN u ON h.id = u.id
+    WHERE h.gid = $1 AND h.hash = u.hash AND (h.body, h."row") IS DISTINCT FROM (u.body, u."row")
+), noted AS (
+    INSERT INTO left_rows (gid, id, version, body, "row")
+    SELECT $1, id, version, body, "row" FROM moved ON CONFLICT DO NOTHING
+)
 UPDATE heads h SET body = u.body, "row" = u."row"
-FROM unnest($2::bytea[], $3::bytea[], $4::int[], $5::int[]) AS u (id, hash, body, "row")
-WHERE h.gid = $1 AND h.id = u.id AND h.hash = u.hash
-    AND (h.body, h."row") IS DISTINCT FROM (u.body, u."row")
+FROM u JOIN moved USING (id) WHERE h.gid = $1 AND h.id = u.id
 RETURNING h.id
 """
 
@@ -84,7 +93,8 @@ WHERE g.stream = ANY($1::uuid[]) AND NOT g.gone
 ORDER BY h.id, g.stream
 """
 
-# What points were in some of the versions from $3 to $4, and for how many of these.
+# What points were in some of the versions from $3 to $4, and for how many of these. Those that are
+# erased are among them: a store may have them until it has applied that.
 _BETWEEN = """
 SELECT h.id, h.hash, $4 + 1 - greatest(h.version, $3) AS versions
 FROM heads h
@@ -95,6 +105,11 @@ SELECT p.id, p.hash, least(p.until, $4 + 1) - greatest(p.version, $3) AS version
 FROM past_heads p
 WHERE p.gid = (SELECT gid FROM generations WHERE stream = $1) AND p.id = ANY($2::bytea[])
     AND p.version <= $4 AND p.until > $3
+UNION ALL
+SELECT e.id, e.hash, least(e.until, $4 + 1) - greatest(e.version, $3) AS versions
+FROM erased e
+WHERE e.gid = (SELECT gid FROM generations WHERE stream = $1) AND e.id = ANY($2::bytea[])
+    AND e.version <= $4 AND e.until > $3
 """
 
 _COLUMNS = ["gid", "id", "hash", "body", "row", "version"]

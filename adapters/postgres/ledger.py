@@ -1,7 +1,7 @@
 """The ledger in PostgreSQL: the only truth."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
@@ -18,6 +18,14 @@ from adapters.postgres.appending import (
     encode_command,
 )
 from adapters.postgres.connection import ConnectionLost, Database
+from adapters.postgres.erasures import (
+    count_erased,
+    erased_among,
+    read_erasing,
+    read_holdings,
+    refuse_erasures,
+    rewritten_or_erasing,
+)
 from adapters.postgres.generations import touches_generations
 from adapters.postgres.group_commit import GroupCommit
 from adapters.postgres.heads import (
@@ -33,6 +41,7 @@ from adapters.postgres.referred import count_bodies, count_points_in, read_bodie
 from adapters.postgres.wakeups import Wakeups
 from domain.model.aggregate import Context, LedgerAggregate
 from domain.model.bodies import Manifest
+from domain.model.erasure import Holding
 from domain.model.recorded import Answer, ChangeSetDraft, Command, Cursor, Heads, Recorded
 from domain.model.timeline import Finding, Standing
 
@@ -86,6 +95,7 @@ class PostgresLedger:
 
     async def append(self, command: Command) -> Answer:
         """Record a command's events."""
+        refuse_erasures(command.events)
         if touches_generations(command.events):
             return self._answered(
                 await self._again(lambda: append_to_generations(self._database, command))
@@ -194,6 +204,26 @@ class PostgresLedger:
     ) -> dict[bytes, set[bytes | None]]:
         """What each of these points was from one version to another, both included."""
         return await read_hashes_between(self._database, generation, keys, first, last)
+
+    async def holdings(self, keys: Collection[bytes]) -> list[Holding]:
+        """Everything that any generation has and had of these points."""
+        return await read_holdings(self._database, keys)
+
+    async def erased_among(self, keys: Collection[bytes]) -> set[bytes]:
+        """Those of these points that were erased from some generation."""
+        return await erased_among(self._database, keys)
+
+    async def erasing(self, limit: int, but: Collection[str] = ()) -> dict[str, set[int]]:
+        """Some of the bodies that have erased rows and are not rewritten yet: address to rows."""
+        return await read_erasing(self._database, limit, but)
+
+    async def unusable(self, addresses: Collection[str]) -> set[str]:
+        """Those of these addresses under which nothing new may be kept."""
+        return await rewritten_or_erasing(self._database, addresses)
+
+    async def count_erased(self, generation: UUID, at: int) -> int:
+        """How many points of a version of a generation are erased."""
+        return await count_erased(self._database, generation, at)
 
     def bodies(self, generation: UUID) -> AsyncIterator[list[str]]:
         """Addresses of all bodies that any version of a generation refers to, in pages."""

@@ -11,6 +11,7 @@ from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from eventsourcing.utils import resolve_topic
 
 from domain.model.aggregate import Context, LedgerAggregate
+from domain.model.erasure import Erasure
 from domain.model.flow import Flow, FlowRange
 from domain.model.generation import Application, Generation
 from domain.model.migration import Migration
@@ -22,6 +23,7 @@ from domain.model.version import Version
 
 AGGREGATES: tuple[type[LedgerAggregate], ...] = (
     Application,
+    Erasure,
     Flow,
     FlowRange,
     Generation,

@@ -1,6 +1,7 @@
 """Small objects as rows, under the same addresses as in object storage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from adapters.postgres.connection import Database
@@ -19,6 +20,12 @@ _GET = "SELECT address, content FROM objects WHERE address = ANY($1::bytea[])"
 
 # Which of these addresses have an object.
 _THERE = "SELECT address FROM objects WHERE address = ANY($1::bytea[])"
+
+# Where bodies are that were rewritten.
+_PRESENT = """
+SELECT r.address AS was, b.address FROM rewritten r JOIN bodies b ON b.id = r.body
+WHERE r.address = ANY($1::bytea[])
+"""
 
 # Objects that go.
 _DELETE = "DELETE FROM objects WHERE address = ANY($1::bytea[])"
@@ -91,11 +98,24 @@ async def get_objects(connection: Any, addresses: Sequence[str]) -> dict[str, by
 
 
 async def get_manifests(database: Database, addresses: Sequence[str]) -> dict[str, Manifest]:
-    """Manifests by address, checked.
+    """Manifests by address, checked; bodies that were rewritten are named where they are now.
 
     Raises:
         Corrupt: one is missing, or not what its address says.
     """
     async with database.connection() as connection:
         found = await get_objects(connection, addresses)
-    return {address: decode_manifest(content) for address, content in found.items()}
+        manifests = {address: decode_manifest(content) for address, content in found.items()}
+        named = {one for manifest in manifests.values() for one in manifest.objects}
+        moved = await present_addresses(connection, named)
+    return {
+        address: replace(manifest, objects=[moved.get(one, one) for one in manifest.objects])
+        for address, manifest in manifests.items()
+    }
+
+
+async def present_addresses(connection: Any, addresses: Iterable[str]) -> dict[str, str]:
+    """Where bodies are that were rewritten, by the addresses that they had before."""
+    wanted = [bytes.fromhex(address) for address in addresses]
+    rows = await connection.fetch(_PRESENT, wanted) if wanted else []
+    return {row["was"].hex(): row["address"].hex() for row in rows}

@@ -6,6 +6,7 @@ from uuid import UUID
 from adapters.postgres.appending import Outcome, append_last, encode_events
 from adapters.postgres.bodies import claim_bodies
 from adapters.postgres.connection import Database
+from adapters.postgres.erasures import refuse_erased_heads
 from adapters.postgres.generations import follow, lock_generations
 from adapters.postgres.heads import move_heads
 from adapters.postgres.objects import put_objects
@@ -27,13 +28,16 @@ async def record_pack(
 
     Raises:
         Rejected: the generation does not exist, or was dropped or released.
+        ChangedMeanwhile: a point was erased, so its new body has what nobody may keep.
     """
     async with database.transaction() as connection:
         locked = (await lock_generations(connection, [generation])).get(generation)
         if locked is None or locked.gone:
             raise Rejected(f"generation {generation} does not exist or was dropped or released")
-        bodies = await claim_bodies(connection, set(heads.objects))
-        keys = await move_heads(connection, locked.gid, _manifest(heads), bodies)
+        claimed = await claim_bodies(connection, set(heads.objects))
+        keys = await move_heads(connection, locked.gid, _manifest(heads), claimed.numbers)
+        changed = [key for key in heads.keys if key not in keys]
+        await refuse_erased_heads(connection, locked.gid, changed)
         moved = heads.only(keys)
         if not len(moved):
             return NOTHING, 0

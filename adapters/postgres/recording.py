@@ -22,6 +22,13 @@ from adapters.postgres.appending import (
 from adapters.postgres.bodies import claim_bodies
 from adapters.postgres.change_sets import Known, content_of_draft, fold
 from adapters.postgres.connection import Database
+from adapters.postgres.erasures import (
+    follow_erasures,
+    generations_erased_from,
+    lock_subjects,
+    refuse_erased,
+    refuse_erasures,
+)
 from adapters.postgres.generations import (
     LockedGeneration,
     follow,
@@ -91,9 +98,11 @@ async def record(database: Database, request: Request) -> Outcome:
             locked = await lock_generations(connection, _streams(request))
             _refuse_unwritable(request.drafts, locked)
             await _refuse_elsewhere(connection, request.drafts)
+            await lock_subjects(connection, request.events, locked)
             changes = await _write_change_sets(connection, request, locked)
             events = [*changes, *request.events]
             await follow(connection, events)
+            await follow_erasures(connection, request.events, locked)
             return await append_last(
                 connection,
                 EncodedCommand(
@@ -110,6 +119,7 @@ async def record(database: Database, request: Request) -> Outcome:
 async def append_to_generations(database: Database, command: Command) -> Outcome:
     """Append a command with events of generations, whose rows are locked first."""
     refuse_change_sets(command.events)
+    refuse_erasures(command.events)
     encoded = encode_command(command)
     try:
         async with database.transaction() as connection:
@@ -137,7 +147,9 @@ async def _write_change_sets(
     versions = {stream: locked[stream].recorded for stream in keys}
     folded = await asyncio.to_thread(fold, request.drafts, versions, known)
     named = (changes.bodies() for changes in folded.changes.values())
-    bodies = await claim_bodies(connection, set().union(*named), given=request.bodies)
+    claimed = await claim_bodies(connection, set().union(*named), given=request.bodies)
+    await refuse_erased(connection, claimed, folded.changes.values())
+    bodies = claimed.numbers
     await put_objects(connection, {**request.bodies, **folded.manifests})
     for stream, changes in folded.changes.items():
         await write_heads(connection, locked[stream].gid, changes, existing[stream], bodies)
@@ -145,7 +157,11 @@ async def _write_change_sets(
 
 
 def _streams(request: Request) -> set[UUID]:
-    return {draft.generation for draft in request.drafts} | generations_of(request.events)
+    return (
+        {draft.generation for draft in request.drafts}
+        | generations_of(request.events)
+        | generations_erased_from(request.events)
+    )
 
 
 def _refuse_unwritable(

@@ -7,7 +7,7 @@ from adapters.postgres.connection import Database
 
 PAGE = 20_000
 
-# Every body that any version of a generation refers to.
+# Every body that any version of a generation refers to, but those that only archived ones did.
 _BODIES = """
 WITH g AS (SELECT gid FROM generations WHERE stream = $1), used AS (
     SELECT body FROM heads WHERE gid = (SELECT gid FROM g) AND body IS NOT NULL
@@ -15,6 +15,7 @@ WITH g AS (SELECT gid FROM generations WHERE stream = $1), used AS (
     SELECT body FROM past_heads WHERE gid = (SELECT gid FROM g)
 )
 SELECT b.address FROM used JOIN bodies b ON b.id = used.body
+WHERE b.fate IS DISTINCT FROM 'deleted'
 """
 
 # How many bodies the points of a generation lie in now.

@@ -4,7 +4,8 @@
 --     psql --set role=ledger_service --file service_role.sql
 --
 -- Events, streams, answers and the tip change only inside append() and append_one(), which run with
--- the rights of their owner. Upgrades are run by the owner, not by this role.
+-- the rights of their owner. Upgrades and erasures are run by the owner, not by this role. It may
+-- update a column of bodies because whoever locks a row must be able to update it.
 
 GRANT USAGE ON SCHEMA migration_ledger TO :"role";
 GRANT SELECT ON ALL TABLES IN SCHEMA migration_ledger TO :"role";
@@ -18,7 +19,8 @@ GRANT INSERT ON
     migration_ledger.objects, migration_ledger.bodies, migration_ledger.past_heads
     TO :"role";
 -- Retention decides what is to become of bodies, and deletes objects that nothing needs any more.
-GRANT UPDATE (fate, fate_at) ON migration_ledger.bodies TO :"role";
+GRANT UPDATE (fate, fate_at, erasing) ON migration_ledger.bodies TO :"role";
+GRANT INSERT ON migration_ledger.left_rows TO :"role";
 GRANT DELETE ON migration_ledger.objects TO :"role";
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA migration_ledger TO :"role";
 REVOKE EXECUTE ON FUNCTION migration_ledger.append, migration_ledger.append_one FROM PUBLIC;

@@ -5,15 +5,16 @@ and where their bodies are. Both are written the same way for the same content, 
 the SHA-256 of their bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from domain.model.points import HASH_SIZE, PointBatch
+from domain.model.points import ERASED, HASH_SIZE, PointBatch
 
 VECTOR_PREFIX = "vector:"
 FORMAT = b"1"
@@ -24,11 +25,16 @@ def address_of(content: bytes) -> str:
     return sha256(content).hexdigest()
 
 
-def encode_body(points: PointBatch) -> bytes:
+def encode_body(points: PointBatch, *, instead_of: str = "") -> bytes:
     """Parquet with columns `id`, `payload` and one `vector:NAME` for each vector, all binary.
 
     Vectors are little-endian float32 as `domain.model.points` encodes them; they do not compress,
     payloads do.
+
+    Args:
+        points: what it holds.
+        instead_of: address of a body with the same points that was erased. It is named in the new
+            one, so that this has another address.
     """
     columns = {
         "id": pa.array(points.keys, pa.binary()),
@@ -36,18 +42,30 @@ def encode_body(points: PointBatch) -> bytes:
     }
     for name in sorted(points.vectors):
         columns[VECTOR_PREFIX + name] = pa.array(points.vectors[name], pa.binary())
-    return _write(pa.table(columns), compressed=["payload"])
+    return _write(_in_place_of(pa.table(columns), instead_of), compressed=["payload"])
+
+
+def without_rows(content: bytes, rows: Collection[int]) -> bytes:
+    """A body with nothing but the ids at these rows; what is in the others stays where it is."""
+    table = _read(content)
+    gone = pa.array([row in rows for row in range(len(table))], pa.bool_())
+    for index, name in enumerate(table.column_names):
+        if name != "id":
+            nothing = pa.scalar(None, table.schema.field(name).type)
+            column = pc.if_else(gone, nothing, table.column(name))
+            table = table.set_column(index, table.schema.field(name), column)
+    return _write(_in_place_of(table, address_of(content)), compressed=["payload"])
 
 
 def decode_body(content: bytes) -> PointBatch:
-    """The points of an encoded body."""
+    """The points of an encoded body; `ERASED` is the payload where there is none any more."""
     return _points(_read(content))
 
 
 def _points(table: pa.Table) -> PointBatch:
     return PointBatch(
         keys=table.column("id").to_pylist(),
-        payloads=table.column("payload").to_pylist(),
+        payloads=[payload or ERASED for payload in table.column("payload").to_pylist()],
         vectors={
             name.removeprefix(VECTOR_PREFIX): table.column(name).to_pylist()
             for name in table.column_names
@@ -62,9 +80,15 @@ def decode_rows(content: bytes, rows: Sequence[int]) -> PointBatch:
 
 
 def decode_payloads(content: bytes) -> list[bytes]:
-    """The payloads of an encoded body, without reading its vectors."""
-    payloads: list[bytes] = _read(content, ["payload"]).column("payload").to_pylist()
-    return payloads
+    """The payloads of an encoded body, without reading its vectors; `ERASED` where one is gone."""
+    return [payload or ERASED for payload in _read(content, ["payload"]).column(0).to_pylist()]
+
+
+def decode_without_vectors(content: bytes) -> PointBatch:
+    """The ids and payloads of an encoded body; `ERASED` where a payload is gone."""
+    table = _read(content, ["id", "payload"])
+    payloads = [payload or ERASED for payload in table.column("payload").to_pylist()]
+    return PointBatch(table.column("id").to_pylist(), payloads)
 
 
 @dataclass(frozen=True)
@@ -123,6 +147,10 @@ def bodies_of(manifest: bytes) -> list[str]:
     """The addresses of the bodies that an encoded manifest refers to; its rows are not read."""
     addresses = pq.read_schema(pa.BufferReader(manifest)).metadata[b"objects"].decode()
     return addresses.split(",") if addresses else []
+
+
+def _in_place_of(table: pa.Table, address: str) -> pa.Table:
+    return table.replace_schema_metadata({"instead_of": address}) if address else table
 
 
 def _read(content: bytes, columns: list[str] | None = None) -> pa.Table:

@@ -82,7 +82,11 @@ class VersionConflict(Conflict):
         self.actual = actual
 
 
-class PointChanged(Conflict):
+class ChangedMeanwhile(Conflict):
+    """What somebody read to make a change of it is something else by now: read it again."""
+
+
+class PointChanged(ChangedMeanwhile):
     """A point was changed after somebody read it to make a change of it.
 
     Attributes:
@@ -106,6 +110,20 @@ class BodyCollected(Conflict):
             f"body {address} was given up with the versions that retention archived; read again"
         )
         self.address = address
+
+
+class BodyErased(ChangedMeanwhile):
+    """A body that somebody refers to has points that were erased; what is there now is another.
+
+    Attributes:
+        address: of the body.
+        gone: whether it is rewritten already, so that nothing may be under the address any more.
+    """
+
+    def __init__(self, address: str, *, gone: bool) -> None:
+        super().__init__(f"points of object {address} were erased meanwhile; read them again")
+        self.address = address
+        self.gone = gone
 
 
 class WritesHeld(Conflict):

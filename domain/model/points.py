@@ -29,6 +29,9 @@ INTEGER_KEY = b"\x00"
 UUID_KEY = b"\x01"
 HASH_SIZE = 16
 
+ERASED = b""
+"""The payload of a point that was erased: no JSON, so no point has it."""
+
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 UINT64_MAX = 2**64 - 1
 
@@ -176,6 +179,12 @@ class PointBatch:
         """Bytes of all keys, payloads and vectors."""
         vectors = [vector or b"" for column in self.vectors.values() for vector in column]
         return sum(map(len, [*self.keys, *self.payloads, *vectors]))
+
+    def there(self) -> "PointBatch":
+        """The points that were not erased."""
+        if ERASED not in self.payloads:
+            return self
+        return self.take([row for row, payload in enumerate(self.payloads) if payload != ERASED])
 
     def take(self, rows: Sequence[int]) -> "PointBatch":
         """The points at these rows, in this order."""

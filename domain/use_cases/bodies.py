@@ -43,14 +43,14 @@ class BodyCache:
                 self._locks.pop(address, None)
 
     async def points(self, wanted: Mapping[str, Sequence[int]]) -> PointBatch:
-        """The points at these rows of these bodies.
+        """The points at these rows of these bodies, without those that were erased.
 
         Raises:
             Corrupt: an object is missing, or not what its address says.
         """
 
         async def some(address: str, rows: Sequence[int]) -> PointBatch:
-            return (await self.get(address)).take(rows)
+            return (await self.get(address)).take(rows).there()
 
         parts = (some(address, rows) for address, rows in wanted.items())
         return PointBatch.concatenate(await concurrently(parts, BODIES_AT_ONCE))

@@ -101,15 +101,18 @@ class Effects:
         for manifest in manifests:
             for row, key in enumerate(manifest.keys):
                 last[key] = manifest, row
-        deleted = [key for key, (manifest, row) in last.items() if manifest.hashes[row] is None]
+        deleted = {key for key, (manifest, row) in last.items() if manifest.hashes[row] is None}
         bodies: dict[str, list[int]] = defaultdict(list)
         for manifest, row in last.values():
             if manifest.hashes[row] is not None:
                 bodies[manifest.objects[manifest.object_index[row]]].append(manifest.rows[row])
         if bodies:
-            await store.upsert(physical, await self._bodies.points(bodies))
+            points = await self._bodies.points(bodies)
+            await store.upsert(physical, points)
+            erased = last.keys() - deleted - set(points.keys)
+            deleted |= erased
         if deleted:
-            await store.delete(physical, deleted)
+            await store.delete(physical, sorted(deleted))
         return len(last)
 
     async def _manifests(self, batch: Sequence[Recorded]) -> list[Manifest]:

@@ -108,7 +108,8 @@ class Contents:
         found: dict[bytes, PointBatch] = {}
         for address, wanted_rows in rows.items():
             body = await self._bodies.get(address)
-            found |= {key: body.take([row]) for key, row in wanted_rows}
+            points = ((key, body.take([row]).there()) for key, row in wanted_rows)
+            found |= {key: point for key, point in points if len(point)}
         return found
 
 

@@ -53,15 +53,27 @@ class Gathering:
                 return
             after = heads.keys[-1]
 
-    async def points(self, heads: Heads) -> PointBatch:
-        """The points of a partition, in its order.
+    async def points(self, heads: Heads) -> tuple[Heads, PointBatch]:
+        """The points of a partition in its order; with fewer heads if some were erased meanwhile.
 
         Raises:
             Corrupt: a body is missing, altered, or holds something else than is recorded.
         """
+        while True:
+            try:
+                return heads, await self._points(heads)
+            except Corrupt:
+                now = await self._tools.ledger.heads_of(self._generation, heads.keys, at=self._at)
+                if now == heads:
+                    raise
+                heads = now
+
+    async def _points(self, heads: Heads) -> PointBatch:
+        if not len(heads):
+            return PointBatch([], [])
         wanted = heads.bodies().items()
         parts = await concurrently((self._rows(*one) for one in wanted), BODIES_AT_ONCE)
-        read = PointBatch.concatenate(parts)
+        read = PointBatch.concatenate(parts).there()
         place = {key: row for row, key in enumerate(read.keys)}
         points = read.take([place[key] for key in heads.keys if key in place])
         found = dict(zip(points.keys, points.hashes(), strict=True))

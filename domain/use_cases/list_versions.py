@@ -1,11 +1,12 @@
 """The versions of a collection that were noted, and whether each can still be rebuilt."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
 from domain.ports import Views
-from domain.use_cases.rebuildable import Rebuildable, rebuildable
+from domain.use_cases.rebuildable import Rebuildable, rebuildable, remains
 from domain.use_cases.tools import Tools, recorded_schema
 from domain.use_cases.versions import generations_of
 
@@ -35,6 +36,7 @@ async def with_details(tools: Tools, versions: Iterable[Document]) -> list[Docum
     """Versions with the time of their position, their schema, and what stands against a rebuild.
 
     `not_rebuildable` is None for a version that can be rebuilt, else a sentence that says why not.
+    `remains` is what is left of a version from which points were erased, else None.
     """
     looked_for: dict[UUID, Rebuildable] = {}
     schemas: dict[UUID, Document] = {}
@@ -44,13 +46,16 @@ async def with_details(tools: Tools, versions: Iterable[Document]) -> list[Docum
         if generation not in looked_for:
             looked_for[generation] = await rebuildable(tools, generation)
             schemas[generation] = (await recorded_schema(tools.ledger, generation)).to_json()
+        left = await remains(tools, generation, version["through"])
+        why_not = await looked_for[generation].why_not(version["through"])
         (recorded,) = await tools.ledger.read(version["position"] - 1, 1)
         found.append(
             {
                 **version,
                 "at": recorded.recorded_at,
                 "schema": schemas[generation],
-                "not_rebuildable": await looked_for[generation].why_not(version["through"]),
+                "not_rebuildable": why_not or (str(left) if left is not None else None),
+                "remains": asdict(left) if left is not None else None,
             }
         )
     return found

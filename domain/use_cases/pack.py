@@ -8,16 +8,19 @@ bodies in which they were.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 from domain.model.aggregate import Actor, Context
 from domain.model.bodies import encode_body
 from domain.model.errors import Halted, LedgerError
 from domain.ports import GenerationStatus, Leaders
+from domain.use_cases.flows.capture import never_erased
 from domain.use_cases.gather import Gathering
 from domain.use_cases.regularly import regularly
-from domain.use_cases.tools import Tools
+from domain.use_cases.tools import Tools, unless_changed
 
 logger = logging.getLogger("migration_ledger.packer")
 
@@ -64,16 +67,33 @@ async def pack(tools: Tools, status: GenerationStatus, context: Context) -> Pack
     done = Packed()
     gathering = Gathering(tools, status.generation)
     async for heads in gathering.partitions():
-        if not scattered(len(heads), len(set(heads.objects))):
+        if scattered(len(heads), len(set(heads.objects))):
+            attempt = partial(_pack, tools, status, gathering, heads.keys, context)
+            points, size = await unless_changed(attempt)
+            done.bodies += size > 0
+            done.points += points
+            done.size += size
+        else:
             done.together += len(heads)
-            continue
-        content = await asyncio.to_thread(encode_body, await gathering.points(heads))
-        address = await tools.objects.put(content)
-        done.bodies += 1
-        done.size += len(content)
-        moved = replace(heads, objects=[address] * len(heads), rows=[*range(len(heads))])
-        done.points += await tools.ledger.pack(context, status.generation, moved)
     return done
+
+
+async def _pack(
+    tools: Tools,
+    status: GenerationStatus,
+    gathering: Gathering,
+    keys: Sequence[bytes],
+    context: Context,
+) -> tuple[int, int]:
+    """Pack a partition; the number of points that moved, and of bytes that were written."""
+    heads = await tools.ledger.heads_of(status.generation, keys)
+    heads, points = await gathering.points(heads)
+    if not len(heads):
+        return 0, 0
+    content = await never_erased(tools, points, await asyncio.to_thread(encode_body, points))
+    address = await tools.objects.put(content)
+    moved = replace(heads, objects=[address] * len(heads), rows=[*range(len(heads))])
+    return await tools.ledger.pack(context, status.generation, moved), len(content)
 
 
 async def pack_regularly(

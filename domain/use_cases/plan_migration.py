@@ -141,6 +141,7 @@ async def _version(tools: Tools, place: Place) -> VersionFacts:
         points=digest.points,
         digest=digest.hexdigest(),
         not_rebuildable=await (await rebuildable(tools, generation.id)).why_not(place.through),
+        erased=await tools.ledger.count_erased(generation.id, place.through),
     )
 
 

@@ -20,5 +20,7 @@ async def read_version(tools: Tools, place: Place) -> AsyncGenerator[PointBatch,
     """
     refuse_archived(place.status, place.through)
     gathering = Gathering(tools, place.status.generation, place.through)
-    async for heads in gathering.partitions():
-        yield await gathering.points(heads)
+    async for partition in gathering.partitions():
+        heads, points = await gathering.points(partition)
+        if len(heads):
+            yield points

@@ -1,4 +1,4 @@
-"""Which versions can be rebuilt: those of whose points every body is there."""
+"""Which versions can be rebuilt: those of whose points every body is there and none is erased."""
 
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -7,6 +7,28 @@ from domain.model.errors import NotFound
 from domain.ports import GenerationStatus
 from domain.use_cases.retention import ARCHIVED
 from domain.use_cases.tools import Tools
+from domain.use_cases.versions import digest_at
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What is left of a version from which points were erased.
+
+    Attributes:
+        erased: points that it had and that are erased.
+        points: that are left.
+        digest: hexadecimal SHA-256 over the sorted (id, hash) of these.
+    """
+
+    erased: int
+    points: int
+    digest: str
+
+    def __str__(self) -> str:
+        return (
+            f"erased: {self.erased:,} points are gone for good; the {self.points:,} that remain "
+            f"have the digest {self.digest}"
+        )
 
 
 @dataclass(frozen=True)
@@ -24,7 +46,7 @@ class Rebuildable:
     missing: list[str] = field(default_factory=list)
 
     async def why_not(self, through: int) -> str | None:
-        """Why a version cannot be rebuilt exactly, in a sentence; None if it can.
+        """Why not all that should be there of a version can be read, in a sentence, or None.
 
         Bodies are looked for, not read: one that is there and was altered is found by the rebuild.
         """
@@ -38,6 +60,15 @@ class Rebuildable:
         if not lacking:
             return None
         return f"the bodies of {lacking:,} points are missing from the objects"
+
+
+async def remains(tools: Tools, generation: UUID, through: int) -> Remains | None:
+    """What is left of a version from which points were erased; None if none were."""
+    erased = await tools.ledger.count_erased(generation, through)
+    if not erased:
+        return None
+    digest = await digest_at(tools.ledger, generation, through)
+    return Remains(erased, digest.points, digest.hexdigest())
 
 
 async def rebuildable(tools: Tools, generation: UUID) -> Rebuildable:

@@ -85,9 +85,9 @@ async def _refuse_archived(tools: Tools, stream: UUID) -> None:
     for store, physical in named_collections(migration, *StepKind):
         for status in await tools.applications.generations(store=store, physical=physical):
             then = await tools.ledger.event_at(status.generation, began)
-            if then is None:
-                continue
-            if status.archived((await place_at(tools.ledger, status, then.version)).through):
+            # One that the migration adopted or made itself is what it became.
+            version = then.version if then is not None else status.recorded - status.gone
+            if status.archived((await place_at(tools.ledger, status, version)).through):
                 raise Rejected(
                     f"retention has archived what {physical!r} was when this migration began, so "
                     "it cannot be rolled back any more; `restore` goes to a version that is kept"

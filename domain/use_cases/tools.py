@@ -7,7 +7,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from domain.model.aggregate import Context, LedgerAggregate, pending_events
-from domain.model.errors import KeyReused, NotFound, PointChanged, VersionConflict
+from domain.model.errors import ChangedMeanwhile, KeyReused, NotFound, VersionConflict
 from domain.model.generation import Application, Generation
 from domain.model.recorded import Answer, Command, Recorded
 from domain.model.schema import CollectionSchema
@@ -88,12 +88,12 @@ async def unless_changed(attempt: Callable[[], Awaitable[T]]) -> T:
     """What an attempt returns that reads points and records; again if they changed in between.
 
     Raises:
-        PointChanged: they changed many times in a row.
+        ChangedMeanwhile: they changed many times in a row.
     """
     for number in range(CONFLICT_ATTEMPTS):
         try:
             return await attempt()
-        except PointChanged:
+        except ChangedMeanwhile:
             if number + 1 == CONFLICT_ATTEMPTS:
                 raise
     raise AssertionError

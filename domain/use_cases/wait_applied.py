@@ -26,6 +26,8 @@ async def wait_applied(
     through: int,
     silence: Callable[[], Awaitable[None]] | None = None,
     patience: float = 15.0,
+    *,
+    gone_too: bool = False,
 ) -> None:
     """Return when a generation is applied up to a version.
 
@@ -36,6 +38,7 @@ async def wait_applied(
         silence: is called when nothing was applied for a while; what it raises is raised. Without
             it this waits for as long as it takes.
         patience: seconds of that while.
+        gone_too: whether to wait for a collection that was dropped or released, too.
 
     Raises:
         Conflict: the store refuses a change, or the collection was dropped meanwhile.
@@ -45,7 +48,7 @@ async def wait_applied(
     while True:
         seen = (await tools.ledger.head()).position
         status = await tools.applications.status(generation)
-        if status is None or status.gone:
+        if status is None or (status.gone and not gone_too):
             raise Conflict(f"generation {generation} was dropped or released meanwhile")
         if status.applied >= through:
             return

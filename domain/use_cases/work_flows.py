@@ -9,11 +9,11 @@ from uuid import UUID
 
 from domain.model.aggregate import Actor, Context, pending_events
 from domain.model.errors import (
+    ChangedMeanwhile,
     Conflict,
     KeyReused,
     LedgerError,
     NotFound,
-    PointChanged,
     Unavailable,
 )
 from domain.model.flow import Flow, FlowRange
@@ -137,7 +137,7 @@ async def _record_range(
             result.drafts,
             pending_events(recorded),
         )
-    except PointChanged:
+    except ChangedMeanwhile:
         raise
     except (Conflict, KeyReused):
         first = await tools.ledger.load(FlowRange, recorded.id)

@@ -13,10 +13,17 @@ from uuid import UUID
 from domain.model.aggregate import Context
 from domain.model.bodies import address_of, encode_body
 from domain.model.canonical import refuse_lossy
-from domain.model.errors import Corrupt, NotFound, Unavailable
+from domain.model.errors import (
+    BodyErased,
+    ChangedMeanwhile,
+    Corrupt,
+    NotFound,
+    ObjectMissing,
+    Unavailable,
+)
 from domain.model.generation import Generation
 from domain.model.points import PointBatch, decode_payload, encode_payload, id_of
-from domain.model.recorded import Answer, ChangeSetDraft
+from domain.model.recorded import Answer, ChangeSetDraft, Heads
 from domain.model.schema import CollectionSchema
 from domain.ports import SMALL_OBJECT, GenerationStatus
 from domain.use_cases.bodies import BodyCache
@@ -131,10 +138,25 @@ class LiveCollection:
                 *write.content(),
             )
         )
-        answer = await unless_changed(lambda: self._record(write, key, context, content))
-        return await self._written(answer)
+        instead_of = ""
 
-    async def _record(self, write: Write, key: str, context: Context, content: bytes) -> Answer:
+        async def record() -> Answer:
+            nonlocal instead_of
+            try:
+                return await self._record(write, key, context, content, instead_of)
+            except BodyErased as error:
+                # The same points were written before and erased. To write them again is a new
+                # write, so they get a body of their own.
+                instead_of = error.address
+                if error.gone:
+                    await self._tools.objects.delete([error.address])
+                raise
+
+        return await self._written(await unless_changed(record))
+
+    async def _record(
+        self, write: Write, key: str, context: Context, content: bytes, instead_of: str
+    ) -> Answer:
         bodies: dict[str, bytes] = {}
         if isinstance(write, Delete):
             source = {"write": "delete", "given": len(write.keys)}
@@ -142,10 +164,10 @@ class LiveCollection:
                 self.status.generation, write.keys, source=source, live=True
             )
         elif isinstance(write, Upsert):
-            draft = await self._images(write.points, "upsert", bodies)
+            draft = await self._images(write.points, "upsert", bodies, instead_of)
         else:
             points, based_on = await self._with_payloads(write.payloads, key)
-            draft = await self._images(points, "set-payload", bodies, based_on)
+            draft = await self._images(points, "set-payload", bodies, instead_of, based_on)
         return await self._tools.ledger.record(
             key, context, [draft], bodies=bodies, content=content
         )
@@ -155,16 +177,19 @@ class LiveCollection:
         points: PointBatch,
         kind: str,
         bodies: dict[str, bytes],
+        instead_of: str,
         based_on: list[bytes | None] | None = None,
     ) -> ChangeSetDraft:
         """Full images as a draft; a small body is put among `bodies`, a large one is kept now."""
         size = sum(map(len, points.payloads)) + sum(
             len(vector) for column in points.vectors.values() for vector in column if vector
         )
-        if size <= INLINE_BYTES:
-            body, hashes = encode_body(points), points.hashes()
-        else:
-            body, hashes = await asyncio.to_thread(lambda: (encode_body(points), points.hashes()))
+
+        def encoded() -> tuple[bytes, list[bytes]]:
+            return encode_body(points, instead_of=instead_of), points.hashes()
+
+        inline = size <= INLINE_BYTES
+        body, hashes = encoded() if inline else await asyncio.to_thread(encoded)
         if len(body) <= SMALL_OBJECT:
             address = address_of(body)
             bodies[address] = body
@@ -188,13 +213,30 @@ class LiveCollection:
         missing = payloads.keys() - set(heads.keys)
         if missing and await self._tools.ledger.answer(key) is None:
             raise NotFound(_not_there(self.status.physical, sorted(missing)))
-        found = await self._bodies.points(heads.bodies())
+        found = await self._points(heads)
         merged = [
             encode_payload({**decode_payload(payload), **payloads[point]})
             for point, payload in zip(found.keys, found.payloads, strict=True)
         ]
         hashes = dict(zip(heads.keys, heads.hashes, strict=True))
         return PointBatch(found.keys, merged, found.vectors), [hashes[k] for k in found.keys]
+
+    async def _points(self, heads: Heads) -> PointBatch:
+        """What the points are.
+
+        Raises:
+            ChangedMeanwhile: one was erased after its head was read.
+        """
+        try:
+            found = await self._bodies.points(heads.bodies())
+        except ObjectMissing as error:
+            now = await self._tools.ledger.heads_of(self.status.generation, heads.keys)
+            if now == heads:
+                raise
+            raise ChangedMeanwhile("points were erased meanwhile; read them again") from error
+        if len(found) < len(heads):
+            raise ChangedMeanwhile("points were erased meanwhile; read them again")
+        return found
 
     async def _written(self, answer: Answer) -> Written:
         (recorded,) = await self._tools.ledger.read(answer.position - 1, 1)

@@ -12,6 +12,8 @@ from adapters.postgres.garbage import PostgresGarbage
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.objects import PostgresObjects
 from adapters.postgres.schema import migrations, pending_sql, require_current, upgrade
+from domain.model.aggregate import pending_events
+from domain.model.erasure import Erasure
 from domain.model.errors import LedgerError, Rejected, Unavailable
 from tests.contract.builders import CONTEXT, command, create, draft, generation
 
@@ -84,6 +86,10 @@ async def test_the_service_role_works_but_rewrites_nothing(
             with pytest.raises(Rejected, match="permission denied"):
                 async with restricted.connection() as connection:
                     await connection.execute(statement)
+        erasure = Erasure(number=1, basis="", subjects={str(stream): [1]})
+        with pytest.raises(Rejected, match="permission denied"):
+            await ledger.record("e", CONTEXT, [], pending_events(erasure))
+        assert await ledger.read(0, 10, topics="erasure.") == []
 
 
 async def test_errors_name_the_database_and_never_the_password(ledger_database: str) -> None:

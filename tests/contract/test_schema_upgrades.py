@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -178,3 +178,20 @@ async def readers_go_on(database: Database, ledger: PostgresLedger) -> None:
 
 def test_every_release_left_its_rows() -> None:
     assert set(released()) >= {1, 2, 3}
+
+
+async def test_a_role_that_could_record_still_can(empty_database: str) -> None:
+    """To lock the bodies that it refers to it needs a right that no earlier version gave."""
+    await make_database_of(empty_database, 8)
+    async with open_database(empty_database) as database:
+        role = f"recorder_{uuid4().hex}"
+        async with database.connection() as connection:
+            await connection.execute(
+                f"CREATE ROLE {role}; GRANT INSERT, SELECT ON bodies TO {role}"
+            )
+        await upgrade(database)
+        async with database.transaction() as connection:
+            await connection.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}; SET ROLE {role}")
+            await connection.fetch("SELECT id FROM bodies FOR KEY SHARE")
+            await connection.fetch("SELECT * FROM rewritten")
+            await connection.execute("RESET ROLE")

@@ -10,7 +10,7 @@ from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.timelines import PostgresTimelines
 from adapters.postgres.views import PostgresViews
 from domain.model.migration import State
-from domain.model.points import key_of
+from domain.model.points import id_of, key_of
 from domain.model.retention import Retention
 from domain.model.timeline import Timeline
 from domain.ports import Lease, Objects, Recovered
@@ -25,6 +25,7 @@ from domain.use_cases.verify import verify_and_record
 from domain.use_cases.versions import digest_at, tag_version
 from domain.use_cases.write_points import Delete, SetPayload
 from projections import PROJECTIONS
+from tests.integration.erasures import erase, find
 from tests.integration.tampering import drop_index, flip
 from tests.integration.worlds import MARA, STORE, World
 from tests.integration.writers import adopted, live_write, one
@@ -38,6 +39,7 @@ async def live(world: World, database: Database) -> None:
     adoption = await adopted(world)
     await _write(world)
     await _drift(world)
+    await _erase(world)
     await _split_and_back(world)
     await _halts(world)
     await _new_timeline(world, database)
@@ -77,6 +79,15 @@ async def _drift(world: World) -> None:
     async with world.applier():
         await world.applied(status.generation)
     await verify_and_record(world.tools, status, MARA)
+
+
+async def _erase(world: World) -> None:
+    """Points that were deleted, points that are there, and one that comes back as another."""
+    keys = (await world.points(world.docs)).keys
+    await live_write(world, world.docs, SetPayload({keys[9]: {"reviewed": True}}))
+    found = await find(world, [80_001, id_of(keys[8]), id_of(keys[9])])
+    await erase(world, found)
+    await live_write(world, world.docs, one(80_001, 1, "somebody else"))
 
 
 async def _split_and_back(world: World) -> None:

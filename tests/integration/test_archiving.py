@@ -69,6 +69,16 @@ TABLES = {
         FROM past_heads h JOIN generations g USING (gid) JOIN bodies b ON b.id = h.body
         ORDER BY g.stream, h.id, h.version
     """,
+    "erased": """
+        SELECT g.stream, e.id, e.version, e.until, e.hash, b.address, e."row"
+        FROM erased e JOIN generations g USING (gid) JOIN bodies b ON b.id = e.body
+        ORDER BY g.stream, e.id, e.version
+    """,
+    "rewritten": """
+        SELECT r.address AS was, b.address FROM rewritten r JOIN bodies b ON b.id = r.body
+        ORDER BY r.address
+    """,
+    "erasing": "SELECT address FROM bodies WHERE erasing ORDER BY address",
     "applications": """
         SELECT generation, applied, halted_at FROM applications ORDER BY generation
     """,

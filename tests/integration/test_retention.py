@@ -346,13 +346,13 @@ async def test_a_change_under_way_is_seen(world: World, database: Database) -> N
     generation, address, _ = await archived_world(world)
     await swept(world, timedelta(hours=1))
     async with database.transaction() as connection:
-        numbers = await claim_bodies(connection, [address])
+        claimed = await claim_bodies(connection, [address])
         giving_up = asyncio.create_task(world.garbage.give_up(NOW, MARA))
         await eventually(partial(_waits, world))
         await connection.execute(
             "UPDATE heads SET body = $1 WHERE gid = (SELECT gid FROM generations WHERE stream = $2)"
             " AND id = $3",
-            numbers[address],
+            claimed.numbers[address],
             generation,
             document_points(["1"]).keys[0],
         )
@@ -457,7 +457,7 @@ async def test_a_rollback_to_what_was_archived_is_refused(world: World) -> None:
     noted = await listed(world, world.docs)
     assert [(one["physical"], one["not_rebuildable"]) for one in noted] == [
         (world.docs, ARCHIVED),
-        (f"{world.docs}__g2", None),
+        (f"{world.docs}__g1", None),
     ]
 
     with pytest.raises(Rejected, match=r"retention has archived what .* was when this migration"):

@@ -54,7 +54,13 @@ class Collections:
     def update(
         self, request: qdrant.UpdateCollection, _call: Call
     ) -> qdrant.CollectionOperationResponse:
-        """Change settings."""
+        """Change settings.
+
+        A `deleted_threshold` of 0 means that nothing deleted may stay in the files, at once.
+        """
+        optimizers = request.optimizers_config
+        if optimizers.HasField("deleted_threshold") and not optimizers.deleted_threshold:
+            self._store.rewrite(request.collection_name)
         self._store.change_entry(
             request.collection_name,
             lambda entry: replace(entry, config=updated(entry.config, request)),

@@ -60,11 +60,14 @@ class Shard:
         Raises:
             RefusalError: the collection was deleted meanwhile.
         """
+        asked = self._shard
         try:
-            return ask(self._shard)
+            return ask(asked)
         except Exception:
             if self._closed:
                 raise no_collection(self.name) from None
+            if asked is not self._shard:  # it was replaced, and closed, meanwhile
+                return ask(self._shard)
             raise
 
     def write(self, changes: Sequence[Change], size: int, call: Call) -> None:
@@ -90,6 +93,22 @@ class Shard:
                 self._unflushed += size
                 if self._unflushed >= FLUSH_AFTER_BYTES:
                     self._flush()
+
+    def replace(self, make: Callable[[edge.EdgeShard], edge.EdgeShard]) -> None:
+        """Go on with another shard of the same points; writers wait meanwhile.
+
+        Args:
+            make: makes it of the present one, which is closed then.
+
+        Raises:
+            RefusalError: the collection is gone.
+        """
+        with self._writing:
+            if self._closed:
+                raise no_collection(self.name)
+            before, self._shard = self._shard, make(self._shard)
+            self._unflushed = 0
+            before.close()
 
     def close(self) -> None:
         """Flush and close; later calls answer that there is no such collection."""

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
+import qdrant_edge as edge
+
 from adapters.durable_files import sync_folder
 from adapters.embedded.node import catalogue as catalogues
 from adapters.embedded.node import settings, shard
 from adapters.embedded.node.catalogue import Catalogue, Entry
-from adapters.embedded.node.disk import COLLECTION_BYTES, Disk
+from adapters.embedded.node.copying import copy
+from adapters.embedded.node.disk import COLLECTION_BYTES, Disk, folder_size
 from adapters.embedded.node.errors import collection_exists, no_collection, not_found, wrong_input
 from adapters.embedded.node.shard import Shard
 from adapters.embedded.node.vectors import Layout
@@ -136,6 +139,31 @@ class Store:
                     collections={**now.collections, target: change(now.collections[target])},
                 )
             )
+
+    def rewrite(self, name: str) -> None:
+        """Write the files of a collection anew, without what was deleted from it.
+
+        Raises:
+            RefusalError: there is none, the disk is full, or its vectors cannot be copied.
+        """
+        with self._changing:
+            target = self.name_of(name)
+            entry = self._catalogue.collections[target]
+            new = replace(entry, folder=uuid4().hex)
+            folders = self._folders / entry.folder, self._folders / new.folder
+
+            def rewritten(source: edge.EdgeShard) -> edge.EdgeShard:
+                made = shard.create(folders[1], settings.engine_config(entry.config.params))
+                copy(source, made, entry.indexes)
+                sync_folder(self._folders)
+                entries = {**self._catalogue.collections, target: new}
+                self._save(replace(self._catalogue, collections=entries))
+                return made
+
+            with self._disk.room(folder_size(folders[0])):
+                self._shards[target].replace(rewritten)
+            shutil.rmtree(folders[0])
+        log.info("collection_rewritten collection=%r folder=%s", target, new.folder)
 
     def change_aliases(self, actions: Iterable[qdrant.AliasOperations]) -> None:
         """Change aliases, all of them or none.

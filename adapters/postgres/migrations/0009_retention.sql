@@ -10,3 +10,15 @@ ALTER TABLE bodies
     ADD COLUMN fate text CHECK (fate IN ('condemned', 'collected', 'deleted')),
     ADD COLUMN fate_at timestamptz;
 CREATE INDEX bodies_fate ON bodies (fate, fate_at) WHERE fate IN ('condemned', 'collected');
+
+-- Where points were before packs moved them. What is there of a person has to be erased, too.
+CREATE TABLE left_rows (
+    gid integer NOT NULL,
+    id bytea NOT NULL,
+    version integer NOT NULL,
+    body integer NOT NULL,
+    "row" integer NOT NULL,
+    erased boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (gid, id, version, body, "row")
+);
+CREATE INDEX left_rows_erased ON left_rows (body, "row") WHERE erased;

@@ -11,7 +11,7 @@ from pydantic import Field
 from domain.model.errors import InvalidSpec, Rejected
 from domain.model.names import next_generation, problem_with
 from domain.model.plan import Plan
-from domain.model.recipes.recipe import Recipe, SourceRow, StoreFacts
+from domain.model.recipes.recipe import Recipe, SourceRow, StoreFacts, erased_notes
 from domain.model.recipes.steps import (
     aliases_step,
     check_step,
@@ -46,6 +46,11 @@ class RebuildSpec(Spec):
 
     source: Of = Field(alias="from")
     to: Into
+    without_erased: bool = Field(
+        default=False,
+        description="Make it without the points of the version that are erased.",
+        exclude_if=lambda said: not said,  # so that specs from before this field stay the same
+    )
 
 
 class RebuildVersion(Recipe):
@@ -81,6 +86,12 @@ class RebuildVersion(Recipe):
             problems.append(f"{name!r} exists in store {spec.to.store!r}; choose another name")
         if version.not_rebuildable:
             problems.append(f"the version cannot be rebuilt: {version.not_rebuildable}")
+        if version.erased and not spec.without_erased:
+            problems.append(
+                f"the version cannot be rebuilt exactly: {version.erased:,} of its points are "
+                f"erased; for the {version.points:,} that remain, with the digest "
+                f"{version.digest}, say --without-erased (without_erased: true)"
+            )
         if problems:
             raise InvalidSpec(tuple(dict.fromkeys(problems)))
         steps = [
@@ -130,6 +141,7 @@ class RebuildVersion(Recipe):
                 }
             },
             estimates={"points": {version.physical: version.points}},
+            notes=erased_notes(version),
         )
 
 

@@ -56,6 +56,7 @@ class VersionFacts:
         points: that it has.
         digest: hexadecimal SHA-256 over its sorted (id, hash).
         not_rebuildable: why its points cannot all be read any more, or None.
+        erased: points that it had and that are erased; `points` and `digest` are without them.
     """
 
     generation: str
@@ -66,6 +67,18 @@ class VersionFacts:
     points: int
     digest: str
     not_rebuildable: str | None = None
+    erased: int = 0
+
+
+def erased_notes(version: VersionFacts) -> tuple[str, ...]:
+    """What a reader of a plan should know of a version from which points were erased."""
+    if not version.erased:
+        return ()
+    note = (
+        f"{version.erased:,} points of the version are erased and stay away; the "
+        f"{version.points:,} that remain have the digest {version.digest}."
+    )
+    return (note,)
 
 
 @dataclass(frozen=True)

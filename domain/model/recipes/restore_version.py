@@ -6,7 +6,14 @@ from pydantic import Field
 
 from domain.model.errors import InvalidSpec, Rejected
 from domain.model.plan import Plan
-from domain.model.recipes.recipe import LaterFacts, Recipe, SourceRow, StoreFacts, VersionFacts
+from domain.model.recipes.recipe import (
+    LaterFacts,
+    Recipe,
+    SourceRow,
+    StoreFacts,
+    VersionFacts,
+    erased_notes,
+)
 from domain.model.recipes.steps import check_step, hold_step, restore_step, resume_step
 from domain.model.spec import Spec
 
@@ -86,6 +93,7 @@ class RestoreVersion(Recipe):
                 "points_to_delete": later.added,
                 "later_writes_to_discard": later.writes,
             },
+            notes=erased_notes(version),
         )
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import numpy as np
 
-from domain.model.bodies import encode_body
+from domain.model.bodies import address_of, encode_body
 from domain.model.errors import InvalidPoint, NotFound
 from domain.model.flow import Flow
 from domain.model.generation import Generation
@@ -29,6 +29,7 @@ async def capture(tools: Tools, flow: Flow, place: Place) -> RangeResult:
         generation.physical, after=place.after, page=flow.batch, limit=limit
     ):
         content, hashes = await asyncio.to_thread(body_of, page, generation.schema.dense)
+        content = await never_erased(tools, page, content)
         address = await tools.objects.put(content)
         result.drafts.append(
             ChangeSetDraft.images(
@@ -48,6 +49,15 @@ async def capture(tools: Tools, flow: Flow, place: Place) -> RangeResult:
             break
     result.placed[str(flow.source)] = result.read
     return result
+
+
+async def never_erased(tools: Tools, page: PointBatch, content: bytes) -> bytes:
+    """The encoded body of points, or another one where that was erased: they were there again."""
+    address = address_of(content)
+    while await tools.ledger.unusable([address]):
+        content = await asyncio.to_thread(encode_body, page, instead_of=address)
+        address = address_of(content)
+    return content
 
 
 def body_of(page: PointBatch, dense: list[str]) -> tuple[bytes, list[bytes]]:

@@ -113,7 +113,7 @@ async def field_values(tools: Tools, flow: Flow, heads: Heads) -> Sequence[str |
         content = await tools.objects.get(address)
         payloads = await asyncio.to_thread(decode_payloads, content)
         return {
-            index: _text(decode_payload(payloads[row]).get(flow.field))
+            index: _text(decode_payload(payloads[row]).get(flow.field)) if payloads[row] else None
             for index, row in rows.items()
         }
 

@@ -11,10 +11,12 @@ from domain.model.bodies import (
     decode_body,
     decode_manifest,
     decode_payloads,
+    decode_without_vectors,
     encode_body,
     encode_manifest,
+    without_rows,
 )
-from domain.model.points import PointBatch, key_of
+from domain.model.points import ERASED, PointBatch, key_of
 from tests.builders import few_examples
 
 keys = st.lists((st.integers(0, 2**64 - 1) | st.uuids()).map(key_of), unique=True, max_size=4)
@@ -86,3 +88,48 @@ def test_tombstones_refer_to_no_body() -> None:
 
 def test_an_address_is_the_sha_256_of_the_bytes() -> None:
     assert address_of(b"abc") == sha256(b"abc").hexdigest()
+
+
+PLANTED = PointBatch(
+    keys=[key_of(number) for number in range(4)],
+    payloads=[b'{"name":"%d of them"}' % number for number in range(4)],
+    vectors={
+        "": [b"vector-%d" % number for number in range(4)],
+        "other": [None, b"more", None, b"x"],
+    },
+)
+
+
+def test_rows_go_and_the_others_stay_where_they_are() -> None:
+    content = encode_body(PLANTED)
+    left = without_rows(content, {1, 3})
+    points = decode_body(left)
+    assert points.keys == PLANTED.keys
+    assert points.payloads == [PLANTED.payloads[0], ERASED, PLANTED.payloads[2], ERASED]
+    assert points.vectors == {
+        "": [b"vector-0", None, b"vector-2", None],
+        "other": [None, None, None, None],
+    }
+    assert points.there() == points.take([0, 2])
+    assert points.there().hashes() == PLANTED.take([0, 2]).hashes()
+    assert b"vector-1" in content
+    assert b"vector-1" not in left
+    assert decode_payloads(left) == points.payloads
+    assert decode_without_vectors(left).payloads == points.payloads
+
+
+def test_what_is_there_instead_never_has_the_address_of_another_body() -> None:
+    content = encode_body(PLANTED)
+    addresses = {
+        address_of(one)
+        for one in (
+            content,
+            without_rows(content, {0}),
+            without_rows(content, ()),
+            encode_body(PLANTED, instead_of=address_of(content)),
+            encode_body(PLANTED, instead_of=address_of(b"another")),
+            without_rows(without_rows(content, {0}), {0}),
+        )
+    }
+    assert len(addresses) == 6 - 1  # the same points in place of the same body, said twice
+    assert without_rows(content, {0}) == without_rows(content, {0})

@@ -17,6 +17,7 @@ from eventsourcing.utils import get_topic
 import domain.model
 from adapters.postgres.mapper import to_event, to_stored
 from domain.model.aggregate import NOT_RECORDED, LedgerAggregate
+from domain.model.erasure import Erasure
 from domain.model.flow import Flow, FlowRange
 from domain.model.generation import Application, Generation
 from domain.model.migration import Migration
@@ -36,6 +37,7 @@ FIELDS = {
     "added": "a count",
     "alias": "a name of a collection",
     "attempt": "a number",
+    "basis": "on which ground a person asks for an erasure, in their words",
     "batch": "a count",
     "before": "a version",
     "bodies": "addresses of objects",
@@ -57,8 +59,10 @@ FIELDS = {
     "following": "a key of a point, or none",
     "found": "names of topics, collections and readers, with positions and hashes",
     "generation": "the id of a stream",
+    "generations": "a count",
     "hash": "a hash of an event",
     "hold": "what a person calls a hold",
+    "ids": "ids of points",
     "kept": "versions",
     "kind": "one of a few words",
     "label": "what a person calls a version",
@@ -71,6 +75,7 @@ FIELDS = {
     "missing": "a count",
     "name": "a name of a migration",
     "number": "a number",
+    "objects": "addresses of objects, or a count of them",
     "occasion": "one of a few words",
     "origin": "one of a few words",
     "originator_topic": "a topic",
@@ -96,6 +101,7 @@ FIELDS = {
     "statistics": "counts",
     "step": "the id of a step",
     "store": "a name of a connection",
+    "subjects": "ids of points by stream",
     "through": "a version",
     "timeline": "a number",
     "unplaced": "counts by reason",
@@ -337,6 +343,19 @@ EXPECTED: list[tuple[type[AggregateEvent], dict[str, Any]]] = [
     (Retention.HoldLifted, {"hold": "case 7"}),
     (Retention.VersionsArchived, {"generation": str(STREAM), "before": 8, "kept": [4]}),
     (Sweep.Created, {"bodies": ["ab" * 32]}),
+    (
+        Erasure.Created,
+        {
+            "number": 1,
+            "basis": "GDPR Art. 17",
+            "subjects": {str(STREAM): [7, "00000000-0000-0000-0000-000000000007"]},
+        },
+    ),
+    (Erasure.ObjectsRewritten, {"objects": {"ab" * 32: "cd" * 32}}),
+    (
+        Erasure.SubjectErased,
+        {"ids": [7, "00000000-0000-0000-0000-000000000007"], "generations": 1, "objects": 1},
+    ),
 ]
 
 
