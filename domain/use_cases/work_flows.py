@@ -9,6 +9,7 @@ from uuid import UUID
 
 from domain.model.aggregate import Actor, Context, pending_events
 from domain.model.errors import (
+    BodyErased,
     ChangedMeanwhile,
     Conflict,
     KeyReused,
@@ -137,7 +138,10 @@ async def _record_range(
             result.drafts,
             pending_events(recorded),
         )
-    except ChangedMeanwhile:
+    except ChangedMeanwhile as error:
+        if isinstance(error, BodyErased) and error.gone:
+            # A capture may have put it again, and nobody else would look for it.
+            await tools.objects.delete([error.address])
         raise
     except (Conflict, KeyReused):
         first = await tools.ledger.load(FlowRange, recorded.id)

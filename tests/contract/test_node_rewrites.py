@@ -57,7 +57,8 @@ def picture(node: Node) -> list[tuple[object, ...]]:
     client.close()
     threshold = schema.config.optimizer_config.deleted_threshold
     rows = [(one.id, repr(one.vector), one.payload) for one in records]
-    return [*rows, (sorted(schema.payload_schema), threshold)]
+    indexed = {field: index.points for field, index in schema.payload_schema.items()}
+    return [*rows, (indexed, threshold)]
 
 
 async def rewritten(node: Node, name: str = "docs") -> None:
