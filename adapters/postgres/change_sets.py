@@ -125,6 +125,7 @@ def resolve(draft: ChangeSetDraft, heads: Mapping[bytes, Known]) -> Manifest:
     _check(draft)
     kept: list[int] = []
     before: list[bytes | None] = []
+    captured_at = draft.captured_at
     for row, (key, hash_) in enumerate(zip(draft.keys, draft.hashes, strict=True)):
         head_hash, head_version = heads.get(key, ABSENT)
         if draft.based_on is not None and draft.based_on[row] != head_hash:
@@ -134,7 +135,7 @@ def resolve(draft: ChangeSetDraft, heads: Mapping[bytes, Known]) -> Manifest:
                 kept.append(row)
                 before.append(draft.found[row])
             continue
-        if head_hash == hash_ or _came_later(draft, head_version):
+        if head_hash == hash_ or (captured_at is not None and head_version > captured_at):
             continue
         kept.append(row)
         before.append(head_hash)
@@ -184,12 +185,6 @@ def _check(draft: ChangeSetDraft) -> None:
         raise Rejected("a change set's columns have different lengths")
     if len(set(draft.keys)) < len(draft.keys):
         raise Rejected("a change set has a point twice")
-
-
-def _came_later(draft: ChangeSetDraft, head_version: int) -> bool:
-    """Whether a head was changed after the rows of a draft were read."""
-    at = draft.captured_at
-    return at is not None and head_version > at and head_version not in draft.passed_over
 
 
 def _pairs(manifest: Manifest) -> Iterable[tuple[bytes, bytes | None]]:

@@ -96,8 +96,6 @@ class ChangeSetDraft:
         captured: the store holds these points already.
         captured_at: version of the generation's stream when the rows were read; None for a
             write that wins over what is there.
-        passed_over: later versions that do not count as changes, because they gave a point back
-            what it was.
         source: what made it, for the event.
         found: what the store was found to hold instead; this makes it a repair.
         based_on: hash that each point had when the rows were made of it (None where there was
@@ -116,7 +114,6 @@ class ChangeSetDraft:
     rows: list[int]
     captured: bool = False
     captured_at: int | None = None
-    passed_over: Collection[int] = ()
     source: dict[str, Any] = field(default_factory=dict)
     found: list[bytes | None] | None = None
     based_on: list[bytes | None] | None = None

@@ -1,6 +1,7 @@
 """Bugs that are planted in a copy of the product, to see that the state machine finds them.
 
-The list is `planted.md`. Each is a slip that one person could make in one place.
+The list is `planted.md`. Each is a slip that one person could make in one place. What finds it is
+the first word of what the machine says, or the error that ends an operation.
 """
 
 from tests.faults.planted import APPLYING, CHANGE_SETS, EFFECTS, Plant
@@ -9,12 +10,6 @@ from tests.faults.source import Replacement
 WRITING = "domain/use_cases/write_points.py"
 RESTORING = "domain/use_cases/steps/restore.py"
 REPAIRING = "domain/use_cases/repair.py"
-
-ANY_CONTENT = Replacement(
-    RESTORING,
-    "    return [key for key, hash_ in made if now.get(key) == hash_]\n",
-    "    return [key for key, _ in made]\n",
-)
 
 MACHINE_PLANTS = (
     Plant(
@@ -26,6 +21,7 @@ MACHINE_PLANTS = (
                 "        kept.append(row)\n        before.append(hash_)\n",
             ),
         ),
+        found_by="heads",
     ),
     Plant(
         "key-without-fields",
@@ -36,16 +32,18 @@ MACHINE_PLANTS = (
                 "fields = list(self.payloads)",
             ),
         ),
+        found_by="write",
     ),
     Plant(
         "payload-of-a-stale-point",
         (
             Replacement(
                 WRITING,
-                'await self._images(points, "set-payload", bodies, based_on)',
-                'await self._images(points, "set-payload", bodies)',
+                'await self._images(points, "set-payload", bodies, instead_of, based_on)',
+                'await self._images(points, "set-payload", bodies, instead_of)',
             ),
         ),
+        found_by="heads",
     ),
     Plant(
         "applied-one-too-far",
@@ -56,6 +54,7 @@ MACHINE_PLANTS = (
                 "            lease, batch[-1].version + 1, points, _because(batch[-1])\n",
             ),
         ),
+        found_by="applied",
     ),
     Plant(
         "oldest-of-a-batch",
@@ -66,6 +65,7 @@ MACHINE_PLANTS = (
                 "                last.setdefault(key, (manifest, row))\n",
             ),
         ),
+        found_by="store",
     ),
     Plant(
         "gap-skipped",
@@ -83,29 +83,32 @@ MACHINE_PLANTS = (
         if not events:""",
             ),
         ),
+        found_by="migration",
     ),
     Plant(
         "deleted-only-alone",
         (
             Replacement(
                 EFFECTS,
-                "        if deleted:\n            await store.delete(physical, deleted)\n"
+                "        if deleted:\n            await store.delete(physical, sorted(deleted))\n"
                 "        return len(last)",
-                "        elif deleted:\n            await store.delete(physical, deleted)\n"
+                "        elif deleted:\n            await store.delete(physical, sorted(deleted))\n"
                 "        return len(last)",
             ),
         ),
+        found_by="store",
     ),
     Plant(
         "captured-over-a-later-write",
         (
             Replacement(
                 CHANGE_SETS,
-                "    return at is not None and head_version > at"
-                " and head_version not in draft.passed_over\n",
-                "    return False\n",
+                " or (captured_at is not None and head_version > captured_at):\n",
+                ":\n",
             ),
         ),
+        seed=2,
+        found_by="heads",
     ),
     Plant(
         "compensated-forward",
@@ -116,6 +119,7 @@ MACHINE_PLANTS = (
                 "                for step in self.plan.steps\n",
             ),
         ),
+        found_by="store",
     ),
     Plant(
         "given-back-from-now",
@@ -126,6 +130,7 @@ MACHINE_PLANTS = (
                 "                    since=copy.recorded,\n",
             ),
         ),
+        found_by="store",
     ),
     Plant(
         "deletions-not-given-back",
@@ -136,6 +141,7 @@ MACHINE_PLANTS = (
                 "[key for key in keys if key in here]",
             ),
         ),
+        found_by="warm",
     ),
     Plant(
         "alias-not-put-back",
@@ -146,6 +152,7 @@ MACHINE_PLANTS = (
                 "partial(Generation.remove_alias, alias=alias, restore=None)",
             ),
         ),
+        found_by="NotFound",
     ),
     Plant(
         "restored-without-the-deleted",
@@ -156,17 +163,19 @@ MACHINE_PLANTS = (
                 '            keys = [key for kind, key in page if kind != "missing"]\n',
             ),
         ),
+        found_by="migration",
     ),
     Plant(
         "undone-over-later-writes",
         (
             Replacement(
                 RESTORING,
-                "before, captured_at=own[-1][0])",
-                "before, captured_at=status.recorded)",
+                "captured_at, written = own[-1][0] if own else status.recorded, set[bytes]()",
+                "captured_at, written = status.recorded, set[bytes]()",
             ),
-            ANY_CONTENT,
         ),
+        seed=3,
+        found_by="heads",
     ),
     Plant(
         "undo-takes-its-own",
@@ -177,8 +186,9 @@ MACHINE_PLANTS = (
                 '            and event.source["direction"] == FORWARD\n',
                 '            and event.source.get("migration") == str(run.migration)\n',
             ),
-            ANY_CONTENT,
         ),
+        seed=3,
+        found_by="heads",
     ),
     Plant(
         "first-of-several-wins",
@@ -189,6 +199,7 @@ MACHINE_PLANTS = (
                 "        self.heads = new | self.heads\n",
             ),
         ),
+        found_by="versions",
     ),
     Plant(
         "version-without-its-event",
@@ -199,6 +210,7 @@ MACHINE_PLANTS = (
                 "WHERE stream = $1 AND position < $2 ORDER BY version DESC LIMIT 1",
             ),
         ),
+        found_by="rebuild",
     ),
     Plant(
         "repair-of-a-neighbour",
@@ -214,6 +226,7 @@ MACHINE_PLANTS = (
                 "        )\n",
             ),
         ),
+        found_by="store",
     ),
     Plant(
         "repair-spares-the-wrong",
@@ -224,6 +237,7 @@ MACHINE_PLANTS = (
                 'keep_extra = vars(created.event)["origin"] == "created"',
             ),
         ),
+        found_by="store",
     ),
     Plant(
         "adopted-again-without-deletions",
@@ -235,6 +249,7 @@ MACHINE_PLANTS = (
                 "            drafts: list[ChangeSetDraft] = []\n",
             ),
         ),
+        found_by="migration",
     ),
 )
 """Every bug of the second list in `planted.md`."""

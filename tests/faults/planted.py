@@ -171,8 +171,9 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
         (
             Replacement(
                 EFFECTS,
-                "            await store.delete(physical, deleted)\n        return len(last)",
-                """            await store.delete(physical, deleted)
+                "            await store.delete(physical, sorted(deleted))\n"
+                "        return len(last)",
+                """            await store.delete(physical, sorted(deleted))
         again: dict[str, list[int]] = defaultdict(list)
         first = manifests[0]
         for row in range(len(first)):
@@ -194,7 +195,7 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
         (
             Replacement(
                 EFFECTS,
-                "        if deleted:\n            await store.delete(physical, deleted)\n"
+                "        if deleted:\n            await store.delete(physical, sorted(deleted))\n"
                 "        return len(last)",
                 "        return len(last)",
             ),
@@ -242,11 +243,6 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
             0.3, lambda late=content: asyncio.ensure_future(tools.objects.put(late))
         )
 """,
-            ),
-            Replacement(
-                CAPTURE,
-                "from domain.model.bodies import encode_body",
-                "from domain.model.bodies import address_of, encode_body",
             ),
         ),
         aims=_killed("flow", "flow.range-recorded", 8, 3),
@@ -330,8 +326,8 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
             ),
             Replacement(
                 CHANGE_SETS,
-                "        if head_hash == hash_ or _came_later(draft, head_version):\n"
-                "            continue\n",
+                "        if head_hash == hash_ or (captured_at is not None and "
+                "head_version > captured_at):\n            continue\n",
                 "",
             ),
         ),

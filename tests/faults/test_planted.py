@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.machine_planted import MACHINE_PLANTS
+from tests.faults.machine_run import run_machine
 from tests.faults.planted import PLANTS, Plant
 from tests.faults.run import run
 from tests.faults.schedule import SUITE, aimed
@@ -35,3 +36,12 @@ def test_a_planted_bug_is_found(name: str, tmp_path: Path) -> None:
     plant = BY_NAME[name]
     verdict = asyncio.run(run(aimed(plant.seed, SUITE, plant.aims), tmp_path, plant.replacements))
     assert verdict.findings_of(plant.found_by) != []
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+@pytest.mark.xdist_group("faults")
+@pytest.mark.parametrize("name", ["oldest-of-a-batch", "restored-without-the-deleted"])
+def test_a_planted_bug_is_found_by_the_machine(name: str, tmp_path: Path) -> None:
+    plant = BY_NAME[name]
+    assert f": {plant.found_by}: " in run_machine(plant.seed, tmp_path, plant.replacements)

@@ -2,11 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from domain.model.generation import Generation
+from domain.model.generation import REPAIRS, Generation
 from domain.model.recorded import ChangeSetDraft
 from domain.ports import GenerationStatus
 from domain.use_cases.concurrently import in_pages
@@ -55,38 +54,48 @@ async def undo(run: StepRun) -> dict[str, Any]:
     if status is None:  # what it changed is gone
         return {"changes": 0, "made_anew": [run.step.params["collection"]]}
     own = [(version, event.manifest) async for version, event in _own_changes(run, status)]
-    passed_over = await _given_back_since(run, status, own[-1][0]) if own else frozenset[int]()
+    captured_at, written = own[-1][0] if own else status.recorded, set[bytes]()
+    if undone := await _undone_since(run, status, captured_at):
+        written = await _written_since(run, status, captured_at, undone)
+        captured_at = status.recorded
     for version, address in own:
+        manifest = (await run.tools.ledger.manifests([address]))[address]
         before = Place(status, own[0][0] - 1, 0)
-        keys = await _still_as_made(run, status, address)
-        draft = await _as_it_was(run, status, keys, before, captured_at=own[-1][0])
-        draft = replace(draft, passed_over=passed_over)
+        keys = [key for key in manifest.keys if key not in written]
+        draft = await _as_it_was(run, status, keys, before, captured_at)
         key = run.key("give-back", str(version))
         await run.tools.ledger.record(key, run.context, [draft], content=address.encode())
     await run.applied([status.generation], skip=True)
     return {"changes": len(own)}
 
 
-async def _given_back_since(run: StepRun, status: GenerationStatus, after: int) -> frozenset[int]:
-    """Versions after one with which later restores were undone: points are what they were again."""
-    return frozenset(
-        [
-            recorded.version
-            async for recorded in stream_events(run.tools.ledger, status.generation, after)
-            if isinstance(recorded.event, Generation.ChangeSetRecorded)
-            and recorded.event.source.get("direction") == BACK
-            and recorded.event.source["migration"] != str(run.migration)
-        ]
-    )
+async def _undone_since(run: StepRun, status: GenerationStatus, after: int) -> set[str]:
+    """Other restores that were undone after a version."""
+    return {
+        recorded.event.source["migration"]
+        async for recorded in stream_events(run.tools.ledger, status.generation, after)
+        if isinstance(recorded.event, Generation.ChangeSetRecorded)
+        and recorded.event.source.get("direction") == BACK
+    } - {str(run.migration)}
 
 
-async def _still_as_made(run: StepRun, status: GenerationStatus, address: str) -> list[bytes]:
-    """The points of a change set that are what it made them."""
-    manifest = (await run.tools.ledger.manifests([address]))[address]
-    heads = await run.tools.ledger.heads_of(status.generation, sorted(manifest.keys))
-    now = dict(zip(heads.keys, heads.hashes, strict=True))
-    made = zip(manifest.keys, manifest.hashes, strict=True)
-    return [key for key, hash_ in made if now.get(key) == hash_]
+async def _written_since(
+    run: StepRun, status: GenerationStatus, after: int, undone: set[str]
+) -> set[bytes]:
+    """Points that were changed after a version, by others than this migration and those undone.
+
+    What a restore did and undid is no change. This takes memory for every point that was written.
+    """
+    keys = set[bytes]()
+    async for recorded in stream_events(run.tools.ledger, status.generation, after):
+        event = recorded.event
+        if (
+            isinstance(event, Generation.ChangeSetRecorded)
+            and not isinstance(event, REPAIRS)
+            and event.source.get("migration") not in {*undone, str(run.migration)}
+        ):
+            keys.update((await run.tools.ledger.manifests([event.manifest]))[event.manifest].keys)
+    return keys
 
 
 async def _live(run: StepRun) -> GenerationStatus | None:

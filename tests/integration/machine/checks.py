@@ -50,6 +50,7 @@ async def check_end(session: Session, expected: Model) -> None:
 async def check_heads(session: Session, collection: Collection) -> None:
     """The ledger says of each point what the application wrote."""
     status = await session.status(collection.name)
+    assert status.applied <= status.recorded, f"applied: more of {collection.name} than there is"
     heads = await session.world.ledger.heads(status.generation, limit=ALL)
     found = dict(zip(heads.keys, heads.hashes, strict=True))
     same("heads", found, model.hashes(collection.points), collection.name)

@@ -102,9 +102,12 @@ class Operations:
         Before that, the next applier looks at what one that died may have written late: it would
         put right what is written here, and what differs is to be known exactly.
         """
-        if collection.known:
-            await self.append(collection)
         await self.session.settle()
+        if collection.known:
+            status = await self.session.status(collection.name)
+            while not await self.session.released(status.generation):
+                await self.append(collection)
+                await self.session.settle()
         points = {one: self._point() for one in ids}
         if gone:
             await self._world.store.delete(collection.name, [key_of(one) for one in ids])

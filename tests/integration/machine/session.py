@@ -40,6 +40,9 @@ _CLAIMS_OVER = """
 UPDATE migration_ledger.flow_ranges SET free_at = free_at - interval '1 day', holder = NULL
 """
 
+# Whether an applier gave the lease of a generation back, and left nothing to be looked at again.
+_RELEASED = "SELECT released FROM applications WHERE generation = $1"
+
 
 @dataclass(frozen=True)
 class Servers:
@@ -86,6 +89,12 @@ class Session:
         tools = self.world.tools
         return not (await tools.applications.lagging() or await tools.ranges.remaining())
 
+    async def released(self, generation: UUID) -> bool:
+        """Whether the next applier of a generation takes it from nobody."""
+        async with self.database.connection() as connection:
+            released: bool = await connection.fetchval(_RELEASED, generation)
+        return released
+
     # Workers.
 
     async def carried(
@@ -106,13 +115,13 @@ class Session:
         """
         clean, dying = self.world.tools, boundary.tools(self.world.tools)
         async with asyncio.timeout(PATIENCE):
+            await execute(self.world.url, _LEASES_OVER)
             if together:
                 try:
                     async with self._applier(dying, order), self._flows(dying):
                         return await attempt(dying)
                 except* Crash:
-                    await execute(self.world.url, _LEASES_OVER)
-                    await execute(self.world.url, _CLAIMS_OVER)
+                    await execute(self.world.url, f"{_LEASES_OVER}; {_CLAIMS_OVER}")
                 async with self._applier(clean, order), self._flows(clean):
                     return await attempt(clean)
             async with self._applier(clean, order):

@@ -17,7 +17,7 @@ from tests.integration.machine.rules import Machine, Tally
 from tests.integration.machine.session import Servers
 
 SEED = int(os.environ.get("MACHINE_SEED", "1"))
-EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "5"))
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "4"))
 STEPS = 30
 
 
