@@ -1,6 +1,6 @@
 """Note versions of collections, and find them again."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -160,8 +160,9 @@ async def find_version(tools: Tools, store: str, name: str, at: str | None) -> P
         NotFound: there is no such collection, or it has no such version.
     """
     generations = await generations_of(tools, store, name)
+    aliases = await tools.stores.store(store).aliases()
     if at is None:
-        meant = _meant(generations, name)
+        meant = _meant(generations, name, aliases)
         live = [status for status in meant if not status.gone]
         return await _last(tools.ledger, await serving(tools, live or meant))
     version = await _labelled(tools.ledger, generations, at)
@@ -185,14 +186,19 @@ async def find_version(tools: Tools, store: str, name: str, at: str | None) -> P
             last[status] = recorded.version
     if not last:
         raise NotFound(await _too_early(tools.ledger, name, at, generations))
-    found = await serving(tools, _meant([*last], name), position)
+    found = await serving(tools, _meant([*last], name, aliases), position)
     return await place_at(tools.ledger, found, last[found])
 
 
-def _meant(generations: Sequence[GenerationStatus], name: str) -> Sequence[GenerationStatus]:
-    """Which generations of a collection a name means: of a physical name only those under it."""
+def _meant(
+    generations: Sequence[GenerationStatus], name: str, aliases: Mapping[str, str]
+) -> Sequence[GenerationStatus]:
+    """Which generations of a collection a name means: of a physical name only those under it.
+
+    One that is an alias by now means whatever it points to, whatever was under it before.
+    """
     under = [status for status in generations if name == status.physical != status.collection]
-    return under or generations
+    return generations if name in aliases else under or generations
 
 
 async def labelled_version(tools: Tools, store: str, name: str, label: str) -> Version | None:

@@ -56,6 +56,17 @@ async def test_a_physical_name_means_what_is_under_it(world: World) -> None:
         assert then.status.physical == meant
 
 
+async def test_a_physical_name_that_became_an_alias_means_what_serves_it(world: World) -> None:
+    await shared(world)
+    name = world.named("documents")
+    await made(world, to={"name": name}, name="first")
+    await made(world, f"{name}__g1", to=REPLACE, name="second")
+
+    found = await find_version(world.tools, STORE, f"{name}__g1", None)
+    assert not found.status.gone
+    assert found.status.physical == (await world.aliases())[f"{name}__g1"]
+
+
 async def test_what_is_carried_to_a_warm_side_counts_once(world: World) -> None:
     name, second = await second_generation(world, warm_for="1h")
     version = await find_version(world.tools, STORE, name, None)
