@@ -97,7 +97,7 @@ SELECT state FROM events WHERE topic = '{Sweep.Created.TOPIC}' AND position <= $
 
 # Those of some bodies that nothing needs are gone.
 _MARK = f"""
-UPDATE bodies SET fate = 'deleted', fate_at = clock_timestamp()
+UPDATE bodies SET fate = 'deleted', fate_at = clock_timestamp(), erasing = false
 WHERE address = ANY($1::bytea[])
     AND NOT EXISTS (SELECT FROM ({_NEEDED.format(these="true")}) n WHERE n.body = bodies.id)
 """  # noqa: S608
