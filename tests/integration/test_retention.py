@@ -190,6 +190,23 @@ async def test_what_came_since_is_kept(world: World) -> None:
     assert await content(world, generation, 12)
 
 
+async def test_what_a_kept_version_replaced_goes(world: World) -> None:
+    generation = await world.generation()
+    points = document_points(["1"] * 3)
+    for count in range(4):
+        await world.write(generation, number(points, count))
+        if count == 1:
+            await tag_version(world.tools, STORE, "direct", "kept", None, MARA)
+    async with world.applier():
+        await world.applied(generation)
+    before, kept, after, now = await bodies(world, generation)
+    await keep_since_now(world)
+    await archive_versions(world.tools, MARA)
+    await swept(world)
+    addresses = [before, kept, after, now]
+    assert await world.tools.objects.missing(addresses) == {before, after}
+
+
 async def test_a_label_on_an_archived_version_does_not_bring_it_back(world: World) -> None:
     generation = await history(world)
     await keep_last(world)
