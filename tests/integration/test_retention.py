@@ -358,12 +358,20 @@ async def test_killed_anywhere_it_goes_on(world: World) -> None:
     assert len(await world.events(Sweep.Created.TOPIC)) == 1
 
 
-async def test_a_change_under_way_is_seen(world: World, database: Database) -> None:
-    """It has claimed the body, and commits while the body is to be given up."""
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_change_under_way_is_seen(
+    world: World,
+    database: Database,
+    before: bool,  # noqa: FBT001
+) -> None:
+    """It has claimed the body, before or after that was condemned, and commits only later."""
     generation, address, _ = await archived_world(world)
-    await swept(world, timedelta(hours=1))
+    if not before:
+        assert await world.garbage.condemn() == 1
     async with database.transaction() as connection:
         claimed = await claim_bodies(connection, [address])
+        if before:
+            assert await world.garbage.condemn() == 1
         giving_up = asyncio.create_task(world.garbage.give_up(NOW, MARA))
         await eventually(partial(_waits, world))
         await connection.execute(
@@ -375,6 +383,7 @@ async def test_a_change_under_way_is_seen(world: World, database: Database) -> N
         )
     assert await giving_up == 0
     assert await swept(world) == Swept(0, 0, 0)
+    assert not await world.tools.objects.missing([address])
 
 
 async def _waits(world: World, query: str = "FOR UPDATE") -> bool:
