@@ -77,10 +77,10 @@ class Ledger(Protocol):
         Args:
             context: who, why, in answer to what.
             generation: its stream.
-            heads: what the points were when they were read, and where their bodies are now. Points
-                that are something else by now, or there already, stay as they are.
+            heads: what the points were when they were read, and where their bodies are now.
 
         Raises:
+            ChangedMeanwhile: one of the points is something else by now.
             Halted: work is halted.
             Rejected: the generation does not exist, or was dropped or released.
         """

@@ -26,7 +26,7 @@ from adapters.postgres.copying import (
     stored_events,
     stored_objects,
 )
-from adapters.postgres.garbage import swept
+from adapters.postgres.garbage import deleted_bodies, swept
 from adapters.postgres.reading import head as read_head
 from adapters.postgres.timelines import standing
 from domain.model.bodies import address_of, bodies_of
@@ -78,6 +78,8 @@ async def export(
         with Addresses() as seen, Addresses() as gone, Addresses() as erased:
             async for addresses in rewritten_bodies(database):
                 erased.add(addresses)
+            async for addresses in deleted_bodies(database):
+                erased.add(addresses)
             head = await read_head(database)
             async for addresses in swept(database, head.position):
                 gone.add(addresses)
@@ -126,7 +128,7 @@ class _Export:
         folder: of the archive.
         seen: objects that are in the archive; grows.
         gone: bodies that the ledger has given up. They are taken along if they are there.
-        erased: addresses of bodies that erasures have rewritten.
+        erased: addresses of bodies that erasures have rewritten or retention has deleted.
 
     Attributes:
         replaced: paths of packs that had objects that were erased.

@@ -156,9 +156,6 @@ WHERE EXISTS (
 )
 """
 
-# Whether one of some points of a generation was erased.
-_ANY_ERASED = "SELECT EXISTS (SELECT FROM erased WHERE gid = $1 AND id = ANY($2::bytea[]))"
-
 # All events of erasures.
 _EVENTS = f"SELECT {COLUMNS} FROM events WHERE split_part(topic, '.', 1) = $1 ORDER BY position"  # noqa: S608
 
@@ -337,16 +334,6 @@ async def _erase_heads(
     """Move heads and past heads to those that are erased; returns the bodies of these."""
     rows = await connection.fetch(_ERASE_HEADS, gids, keys, through, _FOR_EVER)
     return [row["body"] for row in rows]
-
-
-async def refuse_erased_heads(connection: Any, gid: int, keys: Sequence[bytes]) -> None:
-    """Refuse to go on with points of a generation that were erased meanwhile.
-
-    Raises:
-        ChangedMeanwhile: one was.
-    """
-    if await connection.fetchval(_ANY_ERASED, gid, keys):
-        raise ChangedMeanwhile("points were erased meanwhile; read them again")
 
 
 def _subjects(events: Iterable[AggregateEvent]) -> set[Subject]:

@@ -55,6 +55,7 @@ WHERE fate IS NULL
 # that no store has applied yet may name one that was condemned after it was recorded.
 _LOCK = """
 SELECT id, address FROM bodies
+WHERE fate = 'condemned' AND NOT erasing AND id IN (SELECT id FROM bodies
 WHERE fate = 'condemned' AND NOT erasing AND fate_at <= clock_timestamp() - $1::interval
 AND fate_at < coalesce((
     SELECT min(e.recorded_at)
@@ -63,7 +64,8 @@ AND fate_at < coalesce((
     JOIN events e ON e.stream = g.stream AND e.version = a.applied + 1
     WHERE NOT g.gone
 ), 'infinity')
-ORDER BY fate_at, id LIMIT $2 FOR UPDATE
+ORDER BY fate_at, id LIMIT $2)
+ORDER BY address FOR UPDATE
 """
 
 # Those of some bodies that are needed.
@@ -74,8 +76,14 @@ _DECIDE = "UPDATE bodies SET fate = $2, fate_at = clock_timestamp() WHERE id = A
 
 # Bodies that were given up, locked against whoever would write them again.
 _GIVEN_UP = """
-SELECT id, address FROM bodies WHERE fate = 'collected' ORDER BY fate_at, id LIMIT $1 FOR UPDATE
+SELECT id, address FROM bodies WHERE fate = 'collected' AND id IN (
+    SELECT id FROM bodies WHERE fate = 'collected' ORDER BY fate_at, id LIMIT $1
+)
+ORDER BY address FOR UPDATE
 """
+
+# Bodies whose objects are deleted.
+_DELETED = "SELECT address FROM bodies WHERE fate = 'deleted' ORDER BY id"
 
 # A body that is about to be written, and that nothing may ever refer to; waits for whoever is
 # deleting its object.
@@ -95,9 +103,9 @@ _SWEPT = f"""
 SELECT state FROM events WHERE topic = '{Sweep.Created.TOPIC}' AND position <= $1 ORDER BY position
 """  # noqa: S608
 
-# Those of some bodies that nothing needs are gone.
+# Those of some bodies that nothing needs are given up; an archive may have had their objects.
 _MARK = f"""
-UPDATE bodies SET fate = 'deleted', fate_at = clock_timestamp(), erasing = false
+UPDATE bodies SET fate = 'collected', fate_at = clock_timestamp(), erasing = false
 WHERE address = ANY($1::bytea[])
     AND NOT EXISTS (SELECT FROM ({_NEEDED.format(these="true")}) n WHERE n.body = bodies.id)
 """  # noqa: S608
@@ -166,6 +174,14 @@ class PostgresGarbage:
                 await delete([row["address"].hex() for row in rows])
                 await connection.execute(_DECIDE, [row["id"] for row in rows], "deleted")
         return len(rows)
+
+
+async def deleted_bodies(database: Database) -> AsyncIterator[list[str]]:
+    """Addresses of bodies whose objects are deleted, in pages."""
+    async with database.transaction() as connection:
+        cursor = await connection.cursor(_DELETED)
+        while rows := await cursor.fetch(BODIES_AT_ONCE):
+            yield [row["address"].hex() for row in rows]
 
 
 class SparingObjects:

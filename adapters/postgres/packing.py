@@ -6,13 +6,12 @@ from uuid import UUID
 from adapters.postgres.appending import Outcome, append_last, encode_events
 from adapters.postgres.bodies import claim_bodies
 from adapters.postgres.connection import Database
-from adapters.postgres.erasures import refuse_erased_heads
 from adapters.postgres.generations import follow, lock_generations
 from adapters.postgres.heads import move_heads
 from adapters.postgres.objects import put_objects
 from domain.model.aggregate import NOT_RECORDED, Context
 from domain.model.bodies import Manifest, address_of, encode_manifest
-from domain.model.errors import Rejected
+from domain.model.errors import ChangedMeanwhile, Rejected
 from domain.model.generation import Generation
 from domain.model.recorded import Heads
 
@@ -22,13 +21,14 @@ NOTHING = Outcome(None, "appended", 0, 0)
 async def record_pack(
     database: Database, context: Context, generation: UUID, heads: Heads
 ) -> tuple[Outcome, int]:
-    """Let heads name other bodies, if their points are still the same; how many did.
+    """Let heads name other bodies, if all their points are still the same; how many did.
 
     It needs no idempotency key: what has moved does not move again.
 
     Raises:
         Rejected: the generation does not exist, or was dropped or released.
-        ChangedMeanwhile: a point was erased, so its new body has what nobody may keep.
+        ChangedMeanwhile: a point is something else by now. What it was would stay in its new body,
+            where nobody would find it who has to erase it.
     """
     async with database.transaction() as connection:
         locked = (await lock_generations(connection, [generation])).get(generation)
@@ -36,8 +36,8 @@ async def record_pack(
             raise Rejected(f"generation {generation} does not exist or was dropped or released")
         claimed = await claim_bodies(connection, set(heads.objects))
         keys = await move_heads(connection, locked.gid, _manifest(heads), claimed.numbers)
-        changed = [key for key in heads.keys if key not in keys]
-        await refuse_erased_heads(connection, locked.gid, changed)
+        if keys and len(keys) < len(heads):
+            raise ChangedMeanwhile("points were changed while they were packed; read them again")
         moved = heads.only(keys)
         if not len(moved):
             return NOTHING, 0

@@ -150,7 +150,10 @@ async def _write_change_sets(
     claimed = await claim_bodies(connection, set().union(*named), given=request.bodies)
     await refuse_erased(connection, claimed, folded.changes.values())
     bodies = claimed.numbers
-    await put_objects(connection, {**request.bodies, **folded.manifests})
+    # What came with drafts and changed nothing is not kept: nobody would find it again.
+    needed = claimed.numbers if request.drafts else request.bodies
+    given = {address: request.bodies[address] for address in request.bodies.keys() & needed.keys()}
+    await put_objects(connection, {**given, **folded.manifests})
     for stream, changes in folded.changes.items():
         await write_heads(connection, locked[stream].gid, changes, existing[stream], bodies)
     return folded.events

@@ -98,7 +98,7 @@ class PointChanged(ChangedMeanwhile):
         self.point = point
 
 
-class BodyCollected(Conflict):
+class BodyCollected(ChangedMeanwhile):
     """A body that a change refers to was given up since it was read, with the versions that had it.
 
     Attributes:

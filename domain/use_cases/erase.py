@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from domain.model.aggregate import Context, pending_events
@@ -131,6 +132,8 @@ class Erasing:
         (begun,) = await tools.ledger.events(stream, through=1)
         applied = (self._applied(one, begun.position) for one in erasure.subjects)
         await concurrently(applied, WAITS_AT_ONCE)
+        # Objects that no change refers to, of writers that died, may have the points.
+        await self.garbage.give_up(timedelta(0), self.context)
         await self.garbage.dispose(tools.objects.delete)
         await self._rewrite(erasure)
         by_hand = await self.traces.remove(await self._places(erasure))

@@ -87,7 +87,9 @@ async def _refuse_archived(tools: Tools, stream: UUID) -> None:
             then = await tools.ledger.event_at(status.generation, began)
             # One that the migration adopted or made itself is what it became.
             version = then.version if then is not None else status.recorded - status.gone
-            if status.archived((await place_at(tools.ledger, status, version)).through):
+            # It needs everything since, so one version that is kept by its label is not enough.
+            through = (await place_at(tools.ledger, status, version)).through
+            if through < status.archived_before:
                 raise Rejected(
                     f"retention has archived what {physical!r} was when this migration began, so "
                     "it cannot be rolled back any more; `restore` goes to a version that is kept"

@@ -178,10 +178,15 @@ async def sum_of(database: Database, objects: Objects) -> dict[str, Any]:
 
 
 async def _bodies(database: Database) -> dict[str, int]:
-    """How many bodies there are, by what is to become of them."""
+    """How many bodies there are, by what is to become of them.
+
+    After an import those that were deleted are to be deleted again: the archive may have had them.
+    """
     async with database.connection() as connection:
         rows = await connection.fetch(
-            "SELECT coalesce(fate, 'stays') AS fate, count(*) FROM bodies GROUP BY 1"
+            "SELECT coalesce(nullif(fate, 'collected'), 'deleted') AS fate, count(*) FROM bodies"
+            " WHERE fate IS NOT NULL GROUP BY 1 UNION ALL"
+            " SELECT 'stays', count(*) FROM bodies WHERE fate IS NULL"
         )
     return {row["fate"]: row["count"] for row in rows}
 

@@ -9,9 +9,10 @@ import pytest
 
 from adapters.postgres.connection import Database
 from adapters.postgres.head_history import complete_pasts
-from domain.model.bodies import decode_body, encode_body
+from domain.model.bodies import address_of, decode_body, encode_body
 from domain.model.errors import BodyErased, Rejected
 from domain.model.points import PointBatch, decode_payload, encode_payload, id_of
+from domain.model.recorded import ChangeSetDraft
 from domain.model.retention import Retention
 from domain.use_cases.pack import pack
 from domain.use_cases.retain import archive_versions
@@ -76,6 +77,45 @@ async def test_nothing_is_left_where_packs_left_it(world: World) -> None:
     assert not any(SECRET in payload for payload in await everywhere(world))
     assert (await world.verify(world.named("direct"))).equal
     assert (await world.status(generation)).points == 4
+
+
+async def test_what_changes_nothing_leaves_nothing(world: World) -> None:
+    """A small body comes with a write of points that are so already."""
+    generation, points = await world.generation(), document_points(["1"] * 3)
+    await world.write(generation, points)
+    alone = points.take([1])
+    content = encode_body(alone)
+    draft = ChangeSetDraft.images(
+        generation, alone.keys, alone.hashes(), address_of(content), live=True
+    )
+    await world.ledger.record("again", MARA, [draft], bodies={address_of(content): content})
+    assert await world.tools.objects.missing([address_of(content)]) == {address_of(content)}
+
+
+async def test_what_nobody_refers_to_goes_too(world: World) -> None:
+    """Somebody wrote an object, and died."""
+    _, points = await history(world)
+    await world.tools.objects.put(encode_body(about(points, 4, 12)))
+    await erase(world, await find(world, [id_of(points.keys[row]) for row in (0, 1, 2, 3, 5)]))
+    assert not any(SECRET in payload for payload in await everywhere(world))
+
+
+async def test_a_pack_takes_no_point_along_that_was_changed_meanwhile(world: World) -> None:
+    generation, points = await history(world)
+    for row in range(3):
+        await world.write(generation, about(points, row, 11))
+    written: list[str] = []
+
+    async def record(*given: Any) -> int:
+        if not written:
+            written.append(await world.write(generation, about(points, 1, 13)))
+        return await world.ledger.pack(*given)
+
+    tools = replace(world.tools, ledger=Wrapped(world.ledger, pack=record))
+    await pack(tools, await world.status(generation), MARA)
+    person = [id_of(points.keys[row]) for row in (0, 1, 2, 3, 5)]
+    await erase(world, await find(world, person))
+    assert not any(SECRET in payload for payload in await everywhere(world))
 
 
 async def test_heads_made_anew_know_what_packs_left(world: World, database: Database) -> None:

@@ -5,12 +5,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
 
+from adapters.archive.check import check
+from adapters.archive.export import export
+from adapters.archive.folder import ArchiveFolder
+from adapters.archive.manifest import OBJECTS
+from adapters.objects.store import StoredObjects
 from adapters.postgres.bodies import claim_bodies
 from adapters.postgres.connection import Database
 from domain.model.bodies import encode_body
@@ -273,6 +279,22 @@ async def archived_world(world: World) -> tuple[UUID, str, PointBatch]:
     return generation, address, number(document_points(["1"] * POINTS), 5).take([2, 5])
 
 
+async def test_an_archive_follows(world: World, database: Database, tmp_path: Path) -> None:
+    """What was in it and is deleted goes; the archive stays whole."""
+    _, address, _ = await archived_world(world)
+    folder = ArchiveFolder(tmp_path / "archive")
+    stored = StoredObjects((tmp_path / "objects").as_uri())
+    for deleted in (False, True):
+        if deleted:
+            await swept(world)
+        manifest = await export(database, stored, folder, lambda *_: None)
+        there = {
+            one for part in manifest.of(OBJECTS) for some in folder.addresses(part) for one in some
+        }
+        assert (address in there) is not deleted
+        assert not (await check(folder)).lacking
+
+
 async def test_nothing_is_given_up_before_its_grace_is_over(world: World) -> None:
     _, address, _ = await archived_world(world)
     assert await swept(world, timedelta(hours=1)) == Swept(1, 0, 0)
@@ -474,17 +496,24 @@ async def test_a_migration_that_is_not_over_keeps_what_it_began_with(world: Worl
     assert max(one.before for one in await leaving(world.tools)) > before
 
 
-async def test_a_rollback_to_what_was_archived_is_refused(world: World) -> None:
-    """The collection that it would bring back was dropped."""
+@pytest.mark.parametrize("labelled", [True, False])
+async def test_a_rollback_to_what_was_archived_is_refused(
+    world: World,
+    labelled: bool,  # noqa: FBT001
+) -> None:
+    """The collection that it would bring back was dropped. One version that is kept is too few."""
     await shared(world)
     replaced = await made(world, to=REPLACE)
+    if labelled:
+        last = str((await listed(world, world.docs))[0]["position"])
+        await tag_version(world.tools, STORE, world.docs, "kept", last, MARA)
     await keep_since_now(world, world.docs)
     await archive_versions(world.tools, MARA)
     noted = await listed(world, world.docs)
-    assert [(one["physical"], one["not_rebuildable"]) for one in noted] == [
-        (world.docs, ARCHIVED),
+    assert {(one["physical"], one["not_rebuildable"]) for one in noted} == {
+        (world.docs, None if labelled else ARCHIVED),
         (f"{world.docs}__g1", None),
-    ]
+    }
 
     with pytest.raises(Rejected, match=r"retention has archived what .* was when this migration"):
         await roll_back_migration(world.tools, replaced.id, MARA)

@@ -41,6 +41,7 @@ BEGIN
     LOOP
         EXECUTE format(
             'GRANT UPDATE (fate, fate_at, erasing) ON bodies TO %1$s; '
+            'GRANT DELETE ON objects TO %1$s; '
             'GRANT SELECT ON erased, rewritten TO %1$s; GRANT SELECT, INSERT ON left_rows TO %1$s',
             CASE _grantee WHEN 0 THEN 'PUBLIC' ELSE _grantee::regrole::text END
         );
