@@ -80,7 +80,7 @@ async def _measure(
     name: str, writes: int, points: int, rounds: int, *, embedded: bool
 ) -> list[Row]:
     async with _stack(embedded=embedded) as stack:
-        live = await _collection(stack, "written")
+        live = await collection(stack, "written")
         await _one_by_one(stack, live, writes // 10)  # whatever is done once only
         durable, readable = await _one_by_one(stack, live, writes)
         ours, other = await _in_batches(stack, points, rounds)
@@ -104,7 +104,8 @@ def _quantile(seconds: Sequence[float], percent: int) -> float:
     return 1000 * statistics.quantiles(seconds, n=100, method="inclusive")[percent - 1]
 
 
-async def _collection(stack: Running, name: str) -> LiveCollection:
+async def collection(stack: Running, name: str) -> LiveCollection:
+    """A new collection that is written to through the ledger."""
     service = stack.service
     made = Generation(
         collection=name,
@@ -150,7 +151,7 @@ async def _in_batches(stack: Running, points: int, rounds: int) -> tuple[list[fl
                 await bare.create(stack.qdrant_url, {name: DIMENSION})
                 other.append(await bare.upsert(stack.qdrant_url, name, given, DIMENSION))
             else:
-                live = await _collection(stack, name)
+                live = await collection(stack, name)
                 ours.append(await _ours(stack, live, given))
             if await stack.service.stores.store(DEFAULT).count(name) != points:
                 raise AssertionError(f"{name} does not hold {points} points")

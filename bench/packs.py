@@ -1,26 +1,22 @@
 """How fast a collection with a long history is made again once it is packed."""
 
-import statistics
 import time
 from itertools import count
 from random import Random
 
-from adapters.bootstrap import DEFAULT
+from bench.live import DIMENSION, collection
 from bench.migrating import WHO, warm_up
-from bench.points import batches, schema
-from bench.report import Report, Row
+from bench.points import batches
+from bench.report import Report
 from bench.servers import Running, running
-from bench.versions import rebuilt
-from domain.model.generation import Generation
+from bench.versions import rebuilt, row
 from domain.model.points import PointBatch
 from domain.ports import GenerationStatus
 from domain.use_cases.pack import Packed, pack
-from domain.use_cases.tools import save
 from domain.use_cases.wait_applied import wait_applied
-from domain.use_cases.write_points import Upsert, open_live
+from domain.use_cases.write_points import Upsert
 
 NAME = "packs"
-DIMENSION = 384
 POINTS = 20_000
 HISTORY = 20
 ROUNDS = 3
@@ -57,8 +53,8 @@ async def run(*, quick: bool = False) -> Report:
         points=points, dimension=DIMENSION, history=history, batch=BATCH, rounds=rounds
     )
     rows = [
-        _row("not packed, against no history", points, scattered, once),
-        _row("packed, against no history", points, packed, again, AIM),
+        row("not packed, against no history", points, scattered, once),
+        row("packed, against no history", points, packed, again, AIM),
     ]
     return Report("Rebuild after a long history", rows, [explanation, _pack(done, seconds)])
 
@@ -73,18 +69,7 @@ def _pack(done: Packed, seconds: float) -> str:
 
 async def _written(stack: Running, name: str, points: int, times: int) -> GenerationStatus:
     """A collection whose points were written so many times; appliers have all of it."""
-    service = stack.service
-    made = Generation(
-        collection=name,
-        store=DEFAULT,
-        physical=name,
-        number=1,
-        schema=schema(DIMENSION).to_json(),
-        origin="created",
-    )
-    await save(service.ledger, made, f"create/{name}", WHO)
-    await wait_applied(service.tools, made.id, 1)
-    live = await open_live(service.tools, DEFAULT, name)
+    live = await collection(stack, name)
     random, last = Random(1), 0  # noqa: S311
     for time_ in range(times):
         whole = PointBatch.concatenate([*batches(points, DIMENSION, 8, seed=time_)])
@@ -92,8 +77,9 @@ async def _written(stack: Running, name: str, points: int, times: int) -> Genera
             rows = random.sample(range(points), BATCH) if time_ else range(start, start + BATCH)
             write = Upsert(whole.take(rows))
             last = (await live.write(write, f"{name}/{time_}/{start}", WHO)).through
-    await wait_applied(service.tools, made.id, last)
-    status = await service.tools.applications.status(made.id)
+    tools = stack.service.tools
+    await wait_applied(tools, live.status.generation, last)
+    status = await tools.applications.status(live.status.generation)
     if status is None or status.points != points:
         raise RuntimeError(f"{name} does not have {points} points")
     return status
@@ -112,16 +98,3 @@ async def _in_turns(stack: Running, rounds: int) -> tuple[list[float], list[floa
             took = await rebuilt(stack, name, f"{name}_again_{next(_NUMBERS)}")
             seconds.append(took["all"])
     return often, once
-
-
-def _row(
-    name: str, points: int, ours: list[float], other: list[float], aim: float | None = None
-) -> Row:
-    mine, without = statistics.median(ours), statistics.median(other)
-    return Row(
-        name,
-        f"{mine:.1f} s, {points / mine:,.0f}/s",
-        f"{without:.1f} s, {points / without:,.0f}/s",
-        without / mine,
-        aim,
-    )

@@ -36,9 +36,9 @@ async def run(*, quick: bool = False) -> Report:
     points = QUICK_POINTS if quick else POINTS
     rounds = QUICK_ROUNDS if quick else ROUNDS
     rows = [
-        row
+        measured
         for dimension in (QUICK_DIMENSIONS if quick else DIMENSIONS)
-        for row in await _measure(points, dimension, rounds)
+        for measured in await _measure(points, dimension, rounds)
     ]
     explanation = _EXPLANATION.format(points=points, batch=BATCH, rounds=rounds)
     return Report("Rebuild of a version", rows, [explanation])
@@ -66,8 +66,8 @@ async def _measure(points: int, dimension: int, rounds: int) -> list[Row]:
                 if await stack.service.stores.store(DEFAULT).count(name) != points:
                     raise RuntimeError(f"{name} does not hold {points} points")
     return [
-        _row(f"{dimension} dimensions, against bare upserts", points, ours, other, AIM),
-        _row(f"{dimension} dimensions, checked, against bare upserts", points, checked, other),
+        row(f"{dimension} dimensions, against bare upserts", points, ours, other, AIM),
+        row(f"{dimension} dimensions, checked, against bare upserts", points, checked, other),
     ]
 
 
@@ -85,9 +85,10 @@ async def rebuilt(stack: Running, collection: str, name: str) -> dict[str, float
     return step_seconds(await run_spec(stack, spec))
 
 
-def _row(
+def row(
     name: str, points: int, ours: list[float], other: list[float], aim: float | None = None
 ) -> Row:
+    """Seconds of rounds against those of another way, as rates of points."""
     mine, bare_ = statistics.median(ours), statistics.median(other)
     return Row(
         name,

@@ -54,17 +54,18 @@ WHERE fate IS NULL
 # Bodies that were condemned for long enough, locked against whoever would refer to them. A change
 # that no store has applied yet may name one that was condemned after it was recorded.
 _LOCK = """
-SELECT id, address FROM bodies
-WHERE fate = 'condemned' AND NOT erasing AND id IN (SELECT id FROM bodies
-WHERE fate = 'condemned' AND NOT erasing AND fate_at <= clock_timestamp() - $1::interval
-AND fate_at < coalesce((
-    SELECT min(e.recorded_at)
-    FROM generations g
-    JOIN applications a ON a.generation = g.stream AND a.applied < g.recorded
-    JOIN events e ON e.stream = g.stream AND e.version = a.applied + 1
-    WHERE NOT g.gone
-), 'infinity')
-ORDER BY fate_at, id LIMIT $2)
+SELECT id, address FROM bodies WHERE fate = 'condemned' AND NOT erasing AND id IN (
+    SELECT id FROM bodies
+    WHERE fate = 'condemned' AND NOT erasing AND fate_at <= clock_timestamp() - $1::interval
+        AND fate_at < coalesce((
+            SELECT min(e.recorded_at)
+            FROM generations g
+            JOIN applications a ON a.generation = g.stream AND a.applied < g.recorded
+            JOIN events e ON e.stream = g.stream AND e.version = a.applied + 1
+            WHERE NOT g.gone
+        ), 'infinity')
+    ORDER BY fate_at, id LIMIT $2
+)
 ORDER BY address FOR UPDATE
 """
 
@@ -130,7 +131,7 @@ class PostgresGarbage:
                 return 0
             await connection.execute(NO_TIMEOUT)
             done: str = await connection.execute(_CONDEMN, timeout=_TIMEOUT)
-        return int(done.rsplit(maxsplit=1)[-1])
+        return _touched(done)
 
     async def give_up(self, grace: timedelta, context: Context) -> int:
         """Give up bodies that were condemned for so long, as events; how many."""

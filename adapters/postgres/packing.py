@@ -34,16 +34,16 @@ async def record_pack(
         locked = (await lock_generations(connection, [generation])).get(generation)
         if locked is None or locked.gone:
             raise Rejected(f"generation {generation} does not exist or was dropped or released")
-        claimed = await claim_bodies(connection, set(heads.objects))
-        keys = await move_heads(connection, locked.gid, _manifest(heads), claimed.numbers)
-        if keys and len(keys) < len(heads):
-            raise ChangedMeanwhile("points were changed while they were packed; read them again")
-        moved = heads.only(keys)
-        if not len(moved):
+        manifest = _manifest(heads)
+        claimed = await claim_bodies(connection, manifest.objects)
+        moved = await move_heads(connection, locked.gid, manifest, claimed.numbers)
+        if not moved:
             return NOTHING, 0
-        content = encode_manifest(_manifest(moved))
+        if moved < len(manifest):
+            raise ChangedMeanwhile("points were changed while they were packed; read them again")
+        content = encode_manifest(manifest)
         await put_objects(connection, {address_of(content): content})
-        fields: dict[str, Any] = {"manifest": address_of(content), "points": len(moved)}
+        fields: dict[str, Any] = {"manifest": address_of(content), "points": moved}
         event = Generation.BodiesPacked(
             originator_id=generation,
             originator_version=locked.recorded + 1,
@@ -51,7 +51,7 @@ async def record_pack(
             **fields,
         )
         await follow(connection, [event])
-        return await append_last(connection, encode_events([event], context)), len(moved)
+        return await append_last(connection, encode_events([event], context)), moved
 
 
 def _manifest(heads: Heads) -> Manifest:

@@ -1,12 +1,12 @@
-"""Bodies of change sets, decoded once and kept for a while."""
+"""Bodies of change sets: decoded once and kept for a while, never made again where erased."""
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
-from domain.model.bodies import decode_body
+from domain.model.bodies import address_of, decode_body, encode_body
 from domain.model.points import PointBatch
-from domain.ports import Objects
+from domain.ports import Ledger, Objects
 from domain.use_cases.concurrently import concurrently
 
 CACHE_BYTES = 64 * 2**20
@@ -61,3 +61,12 @@ class BodyCache:
         while self._size > self._capacity and len(self._bodies) > 1:
             _, (_, freed) = self._bodies.popitem(last=False)
             self._size -= freed
+
+
+async def never_erased(ledger: Ledger, page: PointBatch, content: bytes) -> bytes:
+    """The encoded body of points, or another one where that was erased: they were there again."""
+    address = address_of(content)
+    while await ledger.unusable([address]):
+        content = await asyncio.to_thread(encode_body, page, instead_of=address)
+        address = address_of(content)
+    return content

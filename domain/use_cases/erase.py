@@ -20,14 +20,13 @@ from domain.model.retention import Retention
 from domain.ports import SMALL_OBJECT, Garbage, Leaders, Traces
 from domain.use_cases.concurrently import concurrently
 from domain.use_cases.find_subjects import ids_of
-from domain.use_cases.tools import Tools, unless_changed
+from domain.use_cases.tools import Tools, topic_events, unless_changed
 from domain.use_cases.wait_applied import wait_applied
 
 ROLE = "erase"
 BODIES_AT_ONCE = 16
 """Bodies that are rewritten at a time."""
 
-PAGE = 5000
 WAITS_AT_ONCE = 16
 
 Silence = Callable[[], Awaitable[None]]
@@ -215,13 +214,10 @@ async def _refuse_held(tools: Tools, generations: Collection[UUID]) -> None:
 async def all_erasures(tools: Tools) -> list[Erasure]:
     """Every erasure that was begun, in order."""
     found: dict[UUID, Erasure] = {}
-    after = 0
-    while events := await tools.ledger.read(after, PAGE, topics="erasure."):
-        for recorded in events:
-            after = recorded.position
-            grown = recorded.event.mutate(found.get(recorded.stream))
-            if isinstance(grown, Erasure):
-                found[recorded.stream] = grown
+    async for recorded in topic_events(tools.ledger, "erasure."):
+        grown = recorded.event.mutate(found.get(recorded.stream))
+        if isinstance(grown, Erasure):
+            found[recorded.stream] = grown
     return [*found.values()]
 
 

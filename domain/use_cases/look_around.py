@@ -10,9 +10,7 @@ from domain.ports import Cursors, EventPublisher, GenerationStatus, Views
 from domain.use_cases.histories import contradictions, of_another_ledger, where, witnesses_in
 from domain.use_cases.project import witness_of
 from domain.use_cases.relay import CURSOR
-from domain.use_cases.tools import Tools
-
-PAGE = 1000
+from domain.use_cases.tools import Tools, topic_events
 
 Place = tuple[str, str]
 """A name in a store: the store's connection, and an alias or a collection."""
@@ -174,17 +172,14 @@ async def _recorded_aliases(tools: Tools) -> dict[Place, str | None]:
     """The collection that each alias has by the ledger, None if it has none of ours."""
     known = {status.generation: status for status in await tools.applications.generations()}
     decided: dict[Place, str | None] = {}
-    after = 0
-    while events := await tools.ledger.read(after, PAGE, topics="generation.alias-"):
-        for recorded in events:
-            status, event = known[recorded.stream], recorded.event
-            if isinstance(event, Generation.AliasPointed):
-                decided[status.store, event.alias] = None if status.gone else status.physical
-            elif isinstance(event, Generation.AliasRemoved):
-                place = status.store, event.alias
-                if decided.get(place) in {None, status.physical}:
-                    decided[place] = event.restore
-        after = events[-1].position
+    async for recorded in topic_events(tools.ledger, "generation.alias-"):
+        status, event = known[recorded.stream], recorded.event
+        if isinstance(event, Generation.AliasPointed):
+            decided[status.store, event.alias] = None if status.gone else status.physical
+        elif isinstance(event, Generation.AliasRemoved):
+            place = status.store, event.alias
+            if decided.get(place) in {None, status.physical}:
+                decided[place] = event.restore
     return decided
 
 

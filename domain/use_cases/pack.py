@@ -17,7 +17,7 @@ from domain.model.aggregate import Actor, Context
 from domain.model.bodies import encode_body
 from domain.model.errors import Halted, LedgerError
 from domain.ports import GenerationStatus, Leaders
-from domain.use_cases.flows.capture import never_erased
+from domain.use_cases.bodies import never_erased
 from domain.use_cases.gather import Gathering
 from domain.use_cases.regularly import regularly
 from domain.use_cases.tools import Tools, unless_changed
@@ -58,9 +58,10 @@ async def pack(tools: Tools, status: GenerationStatus, context: Context) -> Pack
     """Pack what a generation is now; where points lie together, they stay.
 
     It may be stopped anywhere, and again goes on with what is left: each body that was written is
-    recorded by itself. A point that changes meanwhile stays where it was written.
+    recorded by itself. Where a point changes meanwhile, its partition is read again.
 
     Raises:
+        ChangedMeanwhile: points of a partition changed many times in a row.
         Corrupt: a body is missing or altered.
         Rejected: the generation was dropped or released.
     """
@@ -90,7 +91,7 @@ async def _pack(
     heads, points = await gathering.points(heads)
     if not len(heads):
         return 0, 0
-    content = await never_erased(tools, points, await asyncio.to_thread(encode_body, points))
+    content = await never_erased(tools.ledger, points, await asyncio.to_thread(encode_body, points))
     address = await tools.objects.put(content)
     moved = replace(heads, objects=[address] * len(heads), rows=[*range(len(heads))])
     return await tools.ledger.pack(context, status.generation, moved), len(content)

@@ -12,10 +12,8 @@ from domain.model.migration import Migration
 from domain.model.retention import Retention
 from domain.model.version import Version
 from domain.ports import GenerationStatus, Ledger
-from domain.use_cases.tools import Tools, update
+from domain.use_cases.tools import Tools, topic_events, update
 from domain.use_cases.versions import place_at
-
-PAGE = 5000
 
 
 @dataclass(frozen=True)
@@ -120,23 +118,17 @@ async def _leaving(
 async def _versions(ledger: Ledger) -> dict[tuple[str, str], list[Version]]:
     """Versions that were noted, by store and collection."""
     found: dict[tuple[str, str], list[Version]] = defaultdict(list)
-    after = 0
-    while events := await ledger.read(after, PAGE, topics="version."):
-        for recorded in events:
-            version = recorded.event.mutate(None)
-            if isinstance(version, Version):
-                found[version.store, version.collection].append(version)
-        after = events[-1].position
+    async for recorded in topic_events(ledger, "version."):
+        version = recorded.event.mutate(None)
+        if isinstance(version, Version):
+            found[version.store, version.collection].append(version)
     return found
 
 
 async def retentions(ledger: Ledger) -> list[Retention]:
     """What was decided about collections, in the order in which that began."""
-    after, streams = 0, []
-    while events := await ledger.read(after, PAGE, topics=Retention.Created.TOPIC):
-        streams += [recorded.stream for recorded in events]
-        after = events[-1].position
-    loaded = [await ledger.load(Retention, stream) for stream in streams]
+    begun = topic_events(ledger, Retention.Created.TOPIC)
+    loaded = [await ledger.load(Retention, recorded.stream) async for recorded in begun]
     return [retention for retention in loaded if retention is not None]
 
 
@@ -145,14 +137,11 @@ async def _unfinished(ledger: Ledger) -> int:
     head = await ledger.head()
     began: dict[UUID, int] = {}
     reading: set[UUID] = set()
-    after = 0
-    while events := await ledger.read(after, PAGE, topics="migration."):
-        for recorded in events:
-            if isinstance(recorded.event, Migration.Started):
-                began.setdefault(recorded.stream, recorded.position)
-            if isinstance(recorded.event, Migration.Started | Migration.RollbackRequested):
-                reading.add(recorded.stream)
-            elif isinstance(recorded.event, Migration.Completed | Migration.RolledBack):
-                reading.discard(recorded.stream)
-        after = events[-1].position
+    async for recorded in topic_events(ledger, "migration."):
+        if isinstance(recorded.event, Migration.Started):
+            began.setdefault(recorded.stream, recorded.position)
+        if isinstance(recorded.event, Migration.Started | Migration.RollbackRequested):
+            reading.add(recorded.stream)
+        elif isinstance(recorded.event, Migration.Completed | Migration.RolledBack):
+            reading.discard(recorded.stream)
     return min((began[stream] for stream in reading & began.keys()), default=head.position)

@@ -10,8 +10,9 @@ from uuid import uuid4
 from domain.model.aggregate import Context
 from domain.model.recorded import ChangeSetDraft
 from domain.ports import GenerationStatus
+from domain.use_cases.bodies import never_erased
 from domain.use_cases.concurrently import in_pages
-from domain.use_cases.flows.capture import body_of, never_erased
+from domain.use_cases.flows.capture import body_of
 from domain.use_cases.merge import PAGE
 from domain.use_cases.tools import Tools, recorded_schema
 from domain.use_cases.verify import Verification, confirmed, looked_after
@@ -52,7 +53,7 @@ async def take_in(tools: Tools, status: GenerationStatus, context: Context) -> i
             gone = sorted(set(keys) - set(points.keys))
             drafts = [ChangeSetDraft.tombstones(status.generation, gone, **more)] if gone else []
             if len(points):
-                body = await never_erased(tools, points, body)
+                body = await never_erased(tools.ledger, points, body)
                 address = await tools.objects.put(body)
                 drafts.append(
                     ChangeSetDraft.images(status.generation, points.keys, hashes, address, **more)

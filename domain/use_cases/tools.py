@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 CONFLICT_ATTEMPTS = 20
 EVENTS_AT_ONCE = 500
+TOPIC_EVENTS_AT_ONCE = 5000
 REPORTS_AT_ONCE = 16
 
 
@@ -133,6 +134,15 @@ async def stream_events(
         for recorded in events:
             yield recorded
         after = events[-1].version
+
+
+async def topic_events(ledger: Ledger, topics: str) -> AsyncGenerator[Recorded, None]:
+    """The events whose topics have this prefix, in order; memory stays at a page."""
+    after = 0
+    while events := await ledger.read(after, TOPIC_EVENTS_AT_ONCE, topics=topics):
+        for recorded in events:
+            yield recorded
+        after = events[-1].position
 
 
 async def given_up(ledger: Ledger, generation: UUID) -> bool:

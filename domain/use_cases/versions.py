@@ -1,6 +1,7 @@
 """Note versions of collections, and find them again."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -16,9 +17,8 @@ from domain.model.spec import nearest
 from domain.model.version import Occasion, Version
 from domain.ports import GenerationStatus, Ledger
 from domain.use_cases.merge import recorded_points
-from domain.use_cases.tools import Tools, save_first
+from domain.use_cases.tools import Tools, save_first, topic_events
 
-PAGE = 5000
 EVENTS_AT_ONCE = 16
 
 
@@ -260,12 +260,11 @@ async def serving(
     known = await tools.applications.generations(store=generations[0].store)
     streams = {status.generation for status in known}
     named = [status for status in generations if status.physical == status.collection]
-    found, after = [*generations, *named][-1], 0
-    while events := await tools.ledger.read(after, PAGE, topics="generation.alias-"):
-        for recorded in events:
-            after = recorded.position
-            if position is not None and after > position:
-                return found
+    found = [*generations, *named][-1]
+    async with aclosing(topic_events(tools.ledger, "generation.alias-")) as events:
+        async for recorded in events:
+            if position is not None and recorded.position > position:
+                break
             if recorded.stream in streams:
                 found = next((s for s in generations if _serves(recorded, s)), found)
     return found
@@ -306,17 +305,13 @@ def _time(text: str) -> datetime | None:
 async def _labels(ledger: Ledger, generations: Iterable[GenerationStatus]) -> list[str]:
     """Labels of the versions of these generations."""
     wanted = {str(status.generation) for status in generations}
-    labels, after = [], 0
-    while events := await ledger.read(after, PAGE, topics="version."):
-        labels += [
-            recorded.event.label
-            for recorded in events
-            if isinstance(recorded.event, Version.Created)
-            and recorded.event.label
-            and recorded.event.generation in wanted
-        ]
-        after = events[-1].position
-    return labels
+    return [
+        recorded.event.label
+        async for recorded in topic_events(ledger, "version.")
+        if isinstance(recorded.event, Version.Created)
+        and recorded.event.label
+        and recorded.event.generation in wanted
+    ]
 
 
 async def _too_early(

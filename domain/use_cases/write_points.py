@@ -181,14 +181,11 @@ class LiveCollection:
         based_on: list[bytes | None] | None = None,
     ) -> ChangeSetDraft:
         """Full images as a draft; a small body is put among `bodies`, a large one is kept now."""
-        size = sum(map(len, points.payloads)) + sum(
-            len(vector) for column in points.vectors.values() for vector in column if vector
-        )
 
         def encoded() -> tuple[bytes, list[bytes]]:
             return encode_body(points, instead_of=instead_of), points.hashes()
 
-        inline = size <= INLINE_BYTES
+        inline = points.size() <= INLINE_BYTES
         body, hashes = encoded() if inline else await asyncio.to_thread(encoded)
         if len(body) <= SMALL_OBJECT:
             address = address_of(body)

@@ -244,6 +244,11 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
         )
 """,
             ),
+            Replacement(
+                CAPTURE,
+                "from domain.model.bodies import encode_body",
+                "from domain.model.bodies import address_of, encode_body",
+            ),
         ),
         aims=_killed("flow", "flow.range-recorded", 8, 3),
         found_by="objects",

@@ -21,7 +21,7 @@ from domain.use_cases.sweep import sweep
 from tests.integration.builders import document_points
 from tests.integration.erasures import ART_17, erase, erasing, find, finish_all
 from tests.integration.faults import Wrapped
-from tests.integration.test_retention import NOW, keep_since_now
+from tests.integration.retaining import NOW, keep_since_now
 from tests.integration.worlds import MARA, STORE, World
 
 SECRET = b"zaphod"

@@ -15,14 +15,13 @@ from adapters.postgres.head_history import complete_pasts
 from domain.model.bodies import encode_body
 from domain.model.errors import Corrupt, ObjectMissing, Rejected
 from domain.model.generation import Generation
-from domain.model.points import Digest, PointBatch, decode_payload, encode_payload
+from domain.model.points import PointBatch
 from domain.use_cases import gather
 from domain.use_cases.pack import PACKER, Packed, pack, pack_regularly, scattered
-from domain.use_cases.read_version import read_version
 from domain.use_cases.tools import Tools, update
-from domain.use_cases.versions import Place
 from tests.integration.builders import document_points
 from tests.integration.faults import Crash, Wrapped, after
+from tests.integration.retaining import content, number
 from tests.integration.worlds import MARA, World, eventually
 
 POINTS = 60
@@ -35,33 +34,18 @@ def small_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gather, "MOST_POINTS", 25)
 
 
-def versions_of(points: PointBatch, number: int) -> PointBatch:
-    """The same ids with other content for each number."""
-    payloads = [decode_payload(payload) | {"version": number} for payload in points.payloads]
-    return replace(points, payloads=[*map(encode_payload, payloads)])
-
-
 async def history(world: World) -> UUID:
     """A generation whose points were written one by one, again and again, and some deleted."""
     random = Random(7)
     generation = await world.generation()
     points = document_points(["1"] * POINTS)
     await world.write(generation, points)
-    for number in range(30):
+    for count in range(30):
         rows = sorted(random.sample(range(POINTS), 4))
-        await world.write(generation, versions_of(points, number).take(rows))
-        if number % 10 == 5:
+        await world.write(generation, number(points, count).take(rows))
+        if count % 10 == 5:
             await world.delete(generation, [points.keys[random.randrange(POINTS)]])
     return generation
-
-
-async def content(world: World, generation: UUID, at: int, tools: Tools | None = None) -> str:
-    """The digest of a version as its bodies have it."""
-    status = await world.status(generation)
-    digest = Digest()
-    async for points in read_version(tools or world.tools, Place(status, at, 0)):
-        digest.extend(points.keys, points.hashes())
-    return f"{digest.points} points {digest.hexdigest()}"
 
 
 async def contents(world: World, generation: UUID) -> list[str]:
@@ -125,7 +109,7 @@ async def test_what_lies_together_stays(world: World) -> None:
 async def test_stores_get_on_as_if_nothing_had_happened(world: World) -> None:
     generation = await history(world)
     await packed(world, generation)
-    await world.write(generation, versions_of(document_points(["1"] * 3), 99))
+    await world.write(generation, number(document_points(["1"] * 3), 99))
     async with world.applier():
         status = await world.applied(generation)
     assert status.applied == status.recorded
@@ -149,7 +133,7 @@ async def test_to_read_it_no_old_body_is_needed(world: World) -> None:
 async def test_what_is_written_meanwhile_is_packed_as_it_is_then(world: World) -> None:
     generation = await history(world)
     heads = await world.ledger.heads(generation)
-    new = versions_of(document_points(["1"] * POINTS), 77).take([3])
+    new = number(document_points(["1"] * POINTS), 77).take([3])
     gone = heads.keys[9]
     written: list[str] = []
 
@@ -199,7 +183,7 @@ async def test_killed_anywhere_it_goes_on(
 async def test_heads_that_are_made_anew_are_the_same(world: World, database: Database) -> None:
     generation = await history(world)
     await packed(world, generation)
-    points = versions_of(document_points(["1"] * POINTS), 88)
+    points = number(document_points(["1"] * POINTS), 88)
     await world.write(generation, points.take([1, 30]))
     await packed(world, generation)
     await world.write(generation, points.take([2, 30]))
@@ -229,7 +213,7 @@ async def test_a_body_that_is_gone_is_named_and_what_was_packed_stays_right(worl
 
 async def test_a_body_with_another_point_is_not_packed(world: World) -> None:
     generation = await history(world)
-    wrong = encode_body(versions_of(document_points(["1"] * POINTS), 66))
+    wrong = encode_body(number(document_points(["1"] * POINTS), 66))
 
     async def get(_: str) -> bytes:
         return wrong

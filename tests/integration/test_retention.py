@@ -23,35 +23,28 @@ from domain.model.bodies import encode_body
 from domain.model.errors import BodyCollected, Rejected
 from domain.model.generation import Generation
 from domain.model.migration import State
-from domain.model.points import Digest, PointBatch, decode_payload, encode_payload
+from domain.model.points import PointBatch
 from domain.model.recorded import ChangeSetDraft
 from domain.model.retention import Retention, Sweep
 from domain.use_cases.diff_versions import Contents
 from domain.use_cases.list_versions import list_versions, with_details
 from domain.use_cases.pack import pack
 from domain.use_cases.project import rebuild
-from domain.use_cases.read_version import read_version
 from domain.use_cases.retain import Archived, archive_versions, leaving
 from domain.use_cases.retention import ARCHIVED, decide_retention
 from domain.use_cases.steer_migration import roll_back_migration
 from domain.use_cases.sweep import KEEPER, Swept, retain_regularly, sweep
 from domain.use_cases.tools import update
-from domain.use_cases.versions import Place, digest_at, find_version, tag_version
+from domain.use_cases.versions import digest_at, find_version, tag_version
 from projections import PROJECTIONS
 from tests.integration.builders import document_points
 from tests.integration.faults import Crash, Wrapped
 from tests.integration.new_generations import REPLACE, made, shared
+from tests.integration.retaining import NOW, content, keep_since_now, number
 from tests.integration.worlds import MARA, STORE, World, eventually
 from tests.integration.writers import adopted, live_write, one
 
 POINTS = 12
-NOW = timedelta(0)
-
-
-def number(points: PointBatch, count: int) -> PointBatch:
-    """The same ids with other content for each number."""
-    payloads = [decode_payload(payload) | {"version": count} for payload in points.payloads]
-    return replace(points, payloads=[*map(encode_payload, payloads)])
 
 
 async def history(world: World) -> UUID:
@@ -75,13 +68,6 @@ async def keep_last(world: World, last: int = 1, name: str = "direct") -> None:
 
 async def swept(world: World, grace: timedelta = NOW) -> Swept:
     return await sweep(world.tools, world.garbage, grace, MARA)
-
-
-async def content(world: World, generation: UUID, at: int) -> str:
-    digest = Digest()
-    async for points in read_version(world.tools, Place(await world.status(generation), at, 0)):
-        digest.extend(points.keys, points.hashes())
-    return f"{digest.points} points {digest.hexdigest()}"
 
 
 async def recorded(world: World, generation: UUID, at: int) -> str:
@@ -532,11 +518,6 @@ async def test_a_rollback_to_what_is_still_there_goes(world: World) -> None:
 
     assert (await world.roll_back(second)).state is State.ROLLED_BACK
     assert await world.picture() == before
-
-
-async def keep_since_now(world: World, name: str = "direct") -> None:
-    decide = partial(Retention.set_policy, last=None, since=NOW)
-    await decide_retention(world.tools, STORE, name, MARA, decide)
 
 
 async def test_it_is_done_regularly(world: World) -> None:

@@ -4,12 +4,13 @@ import asyncio
 
 import numpy as np
 
-from domain.model.bodies import address_of, encode_body
+from domain.model.bodies import encode_body
 from domain.model.errors import InvalidPoint, NotFound
 from domain.model.flow import Flow
 from domain.model.generation import Generation
 from domain.model.points import FLOAT32, PointBatch, id_of
 from domain.model.recorded import ChangeSetDraft
+from domain.use_cases.bodies import never_erased
 from domain.use_cases.flows import reading
 from domain.use_cases.flows.reading import Place, RangeResult
 from domain.use_cases.tools import Tools
@@ -29,7 +30,7 @@ async def capture(tools: Tools, flow: Flow, place: Place) -> RangeResult:
         generation.physical, after=place.after, page=flow.batch, limit=limit
     ):
         content, hashes = await asyncio.to_thread(body_of, page, generation.schema.dense)
-        content = await never_erased(tools, page, content)
+        content = await never_erased(tools.ledger, page, content)
         address = await tools.objects.put(content)
         result.drafts.append(
             ChangeSetDraft.images(
@@ -49,15 +50,6 @@ async def capture(tools: Tools, flow: Flow, place: Place) -> RangeResult:
             break
     result.placed[str(flow.source)] = result.read
     return result
-
-
-async def never_erased(tools: Tools, page: PointBatch, content: bytes) -> bytes:
-    """The encoded body of points, or another one where that was erased: they were there again."""
-    address = address_of(content)
-    while await tools.ledger.unusable([address]):
-        content = await asyncio.to_thread(encode_body, page, instead_of=address)
-        address = address_of(content)
-    return content
 
 
 def body_of(page: PointBatch, dense: list[str]) -> tuple[bytes, list[bytes]]:
