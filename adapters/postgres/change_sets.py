@@ -48,15 +48,18 @@ class HeadChanges:
         heads: what to write, by id key.
         until: version of the first change to each id, which ends what was there before.
         past: heads that a later one of these change sets replaces, and the version of that.
+        left: rows of the same bodies that change nothing, by id key.
     """
 
     heads: dict[bytes, NewHead] = field(default_factory=dict)
     until: dict[bytes, int] = field(default_factory=dict)
     past: list[tuple[bytes, NewHead, int]] = field(default_factory=list)
+    left: list[tuple[bytes, NewHead]] = field(default_factory=list)
 
     def add(self, manifest: Manifest, version: int) -> None:
         """Take the rows of the next change set."""
-        new = dict(_new_heads(manifest, version))
+        self.left += _new_heads(manifest.idle(), version)
+        new = dict(_new_heads(manifest.changing(), version))
         again = self.heads.keys() & new.keys()
         self.past += [(key, self.heads[key], version) for key in again if self.heads[key].hash]
         self.until |= dict.fromkeys(new.keys() - again, version)
@@ -100,15 +103,16 @@ def fold(
     for draft in drafts:
         heads = known[draft.generation]
         manifest = resolve(draft, heads)
-        if not (len(manifest) or draft.live):
+        changing = manifest.changing()
+        if not (len(changing) or draft.live):
             continue
         version = next_versions[draft.generation] + 1
         next_versions[draft.generation] = version
         content = encode_manifest(manifest)
         folded.manifests[address_of(content)] = content
-        folded.events.append(_event(draft, manifest, address_of(content), version))
+        folded.events.append(_event(draft, changing, address_of(content), version))
         if draft.found is None:
-            heads.update((key, (hash_, version)) for key, hash_ in _pairs(manifest))
+            heads.update((key, (hash_, version)) for key, hash_ in _pairs(changing))
             folded.changes[draft.generation].add(manifest, version)
     return folded
 
@@ -116,15 +120,15 @@ def fold(
 def resolve(draft: ChangeSetDraft, heads: Mapping[bytes, Known]) -> Manifest:
     """The rows of a draft that change something, with what was there before.
 
-    Of a repair: the rows that are still to be as it says, with what the store held.
+    With them the others of the same bodies, as rows that change nothing. Of a repair: the rows that
+    are still to be as it says, with what the store held.
 
     Raises:
         Rejected: the draft has a point twice, or columns of different lengths.
         PointChanged: a point is not what the draft is based on.
     """
     _check(draft)
-    kept: list[int] = []
-    before: list[bytes | None] = []
+    kept: dict[int, bytes | None] = {}
     captured_at = draft.captured_at
     for row, (key, hash_) in enumerate(zip(draft.keys, draft.hashes, strict=True)):
         head_hash, head_version = heads.get(key, ABSENT)
@@ -132,20 +136,21 @@ def resolve(draft: ChangeSetDraft, heads: Mapping[bytes, Known]) -> Manifest:
             raise PointChanged(str(id_of(key)))
         if draft.found is not None:
             if head_hash == hash_:
-                kept.append(row)
-                before.append(draft.found[row])
+                kept[row] = draft.found[row]
             continue
         if head_hash == hash_ or (captured_at is not None and head_version > captured_at):
             continue
-        kept.append(row)
-        before.append(head_hash)
-    hashes = [draft.hashes[row] for row in kept]
+        kept[row] = head_hash
     used = sorted({draft.object_index[row] for row in kept if draft.hashes[row] is not None})
     place = {index: position for position, index in enumerate(used)}
+    if len(kept) < len(draft.keys):
+        images = (row for row, hash_ in enumerate(draft.hashes) if hash_ is not None)
+        idle = (row for row in images if row not in kept and draft.object_index[row] in place)
+        kept |= {row: draft.hashes[row] for row in idle}
     return Manifest(
         keys=[draft.keys[row] for row in kept],
-        before=before,
-        hashes=hashes,
+        before=[*kept.values()],
+        hashes=[draft.hashes[row] for row in kept],
         objects=[draft.objects[index] for index in used],
         object_index=[
             0 if draft.hashes[row] is None else place[draft.object_index[row]] for row in kept

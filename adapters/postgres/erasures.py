@@ -14,7 +14,7 @@ from adapters.postgres.generations import LockedGeneration
 from adapters.postgres.mapper import COLUMNS, plain_uuid, to_recorded
 from domain.model.erasure import Erasure, Holding, Subject, together
 from domain.model.errors import BodyErased, ChangedMeanwhile, Rejected
-from domain.model.points import key_of
+from domain.model.points import id_of, key_of
 from domain.model.recorded import Recorded
 
 _FOR_EVER = 2**31 - 1
@@ -114,6 +114,14 @@ FROM unnest($1::int[], $2::int[]) AS u (body, "row")
 JOIN bodies b ON b.id = u.body
 WHERE EXISTS (SELECT FROM erased e WHERE e.body = u.body AND e."row" = u."row")
     OR EXISTS (SELECT FROM left_rows l WHERE l.body = u.body AND l."row" = u."row" AND l.erased)
+LIMIT 1
+"""
+
+# Which of some points that a generation had were erased, and are not the same again.
+_GONE = """
+SELECT u.id FROM unnest($2::bytea[], $3::bytea[]) AS u (id, hash)
+WHERE EXISTS (SELECT FROM erased e WHERE e.gid = $1 AND e.id = u.id)
+    AND NOT EXISTS (SELECT FROM heads h WHERE h.gid = $1 AND h.id = u.id AND h.hash = u.hash)
 LIMIT 1
 """
 
@@ -247,6 +255,20 @@ async def refuse_erased(connection: Any, claimed: Claimed, changes: Iterable[Hea
     address = await connection.fetchval(_ERASED_ROW, *columns)
     if address is not None:
         raise BodyErased(address.hex(), gone=False)
+
+
+async def refuse_gone(connection: Any, gid: int, changes: HeadChanges) -> None:
+    """Refuse a body with a point that was erased after it was read; its heads are written.
+
+    Raises:
+        ChangedMeanwhile: there is one.
+    """
+    if not changes.left:
+        return
+    keys, hashes = zip(*((key, head.hash) for key, head in changes.left), strict=True)
+    gone = await connection.fetchval(_GONE, gid, keys, hashes)
+    if gone is not None:
+        raise ChangedMeanwhile(f"point {id_of(gone)} was erased meanwhile; read it again")
 
 
 async def recorded_erasures(connection: Any) -> list[tuple[int, Erasure]]:

@@ -30,6 +30,12 @@ UPDATE heads h SET hash = u.hash, body = u.body, "row" = u."row", version = u.ve
 FROM u WHERE h.gid = $1 AND h.id = u.id
 """
 
+# Rows of points that no head refers to, but an erasure has to find.
+_LEAVE = """
+INSERT INTO left_rows (gid, id, version, body, "row")
+SELECT $1, * FROM unnest($2::bytea[], $3::int[], $4::int[], $5::int[]) ON CONFLICT DO NOTHING
+"""
+
 # Heads of which the point is still the same get their body from elsewhere. Where it was is noted:
 # an erasure has to find it there.
 _MOVE = """
@@ -155,6 +161,9 @@ async def write_heads(
             (gid, key, *_columns_of(head, bodies), until) for key, head, until in changes.past
         ]
         await _copy(connection, "past_heads", [*_COLUMNS, "until"], replaced)
+    if changes.left:
+        left = [(key, head.version, *_columns_of(head, bodies)[1:3]) for key, head in changes.left]
+        await connection.execute(_LEAVE, gid, *map(list, zip(*left, strict=True)))
 
 
 async def move_heads(

@@ -98,14 +98,14 @@ async def get_objects(connection: Any, addresses: Sequence[str]) -> dict[str, by
 
 
 async def get_manifests(database: Database, addresses: Sequence[str]) -> dict[str, Manifest]:
-    """Manifests by address, checked; bodies that were rewritten are named where they are now.
+    """What changes by manifests, checked; bodies that were rewritten are named where they are now.
 
     Raises:
         Corrupt: one is missing, or not what its address says.
     """
     async with database.connection() as connection:
         found = await get_objects(connection, addresses)
-        manifests = {address: decode_manifest(content) for address, content in found.items()}
+        manifests = {one: decode_manifest(content).changing() for one, content in found.items()}
         named = {one for manifest in manifests.values() for one in manifest.objects}
         moved = await present_addresses(connection, named)
     return {

@@ -28,6 +28,7 @@ from adapters.postgres.erasures import (
     lock_subjects,
     refuse_erased,
     refuse_erasures,
+    refuse_gone,
 )
 from adapters.postgres.generations import (
     LockedGeneration,
@@ -155,7 +156,9 @@ async def _write_change_sets(
     given = {address: request.bodies[address] for address in request.bodies.keys() & needed.keys()}
     await put_objects(connection, {**given, **folded.manifests})
     for stream, changes in folded.changes.items():
-        await write_heads(connection, locked[stream].gid, changes, existing[stream], bodies)
+        gid = locked[stream].gid
+        await write_heads(connection, gid, changes, existing[stream], bodies)
+        await refuse_gone(connection, gid, changes)
     return folded.events
 
 

@@ -6,9 +6,10 @@ the SHA-256 of their bytes.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from io import BytesIO
+from itertools import compress
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -95,6 +96,9 @@ def decode_without_vectors(content: bytes) -> PointBatch:
 class Manifest:
     """What a change set does, by column; one row a point, each point once.
 
+    A row with the same hash before and after changes nothing: its point came with others, and so it
+    is in their body. An erasure has to find it there.
+
     Attributes:
         keys: id keys.
         before: hash of the point before, None where there was none.
@@ -113,6 +117,26 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def changing(self) -> "Manifest":
+        """The rows that change something."""
+        return self._only([b != a for b, a in zip(self.before, self.hashes, strict=True)])
+
+    def idle(self) -> "Manifest":
+        """The rows that change nothing."""
+        return self._only([b == a for b, a in zip(self.before, self.hashes, strict=True)])
+
+    def _only(self, chosen: list[bool]) -> "Manifest":
+        if all(chosen):
+            return self
+        return replace(
+            self,
+            keys=[*compress(self.keys, chosen)],
+            before=[*compress(self.before, chosen)],
+            hashes=[*compress(self.hashes, chosen)],
+            object_index=[*compress(self.object_index, chosen)],
+            rows=[*compress(self.rows, chosen)],
+        )
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -45,7 +45,8 @@ class Generation(LedgerAggregate):
         """A batch of point changes.
 
         Attributes:
-            manifest: address of the manifest, an object in PostgreSQL.
+            manifest: address of the manifest, an object in PostgreSQL. A row with the same hash
+                before and after is in a body and changes nothing.
             upserts: points that it writes.
             deletes: points that it deletes.
             added: by how many points the collection grows (negative: shrinks).

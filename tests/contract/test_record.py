@@ -115,6 +115,8 @@ async def test_rows_that_change_nothing_are_dropped(ledger: PostgresLedger) -> N
     manifest = (await manifests(ledger, stream))[1]
     assert (manifest.keys, manifest.rows) == ([key(2)], [1])
     assert manifest.objects == [OTHER_BODY]
+    event = (await changes(ledger, stream))[1]
+    assert (event.upserts, event.deletes, event.added) == (1, 0, 0)
     found = await ledger.heads(stream)
     assert (found.objects, found.versions) == ([BODY, OTHER_BODY], [2, 3])
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from adapters.postgres.connection import Database
 from adapters.postgres.head_history import complete_pasts
 from domain.model.bodies import address_of, decode_body, encode_body
-from domain.model.errors import BodyErased, Rejected
+from domain.model.errors import BodyErased, ChangedMeanwhile, Rejected
 from domain.model.points import PointBatch, decode_payload, encode_payload, id_of
 from domain.model.recorded import ChangeSetDraft
 from domain.model.retention import Retention
@@ -92,6 +93,50 @@ async def test_what_changes_nothing_leaves_nothing(world: World) -> None:
     assert await world.tools.objects.missing([address_of(content)]) == {address_of(content)}
 
 
+async def written_together(world: World) -> tuple[UUID, PointBatch]:
+    """A person in the same body as others, where no head refers to it.
+
+    One was written again unchanged; one was captured, and changed before that was recorded.
+    """
+    generation, points = await world.generation(), document_points(["1"] * 9)
+    for row in (3, 5):
+        points.payloads[row] = about(points, row, 0).payloads[0]
+    await world.write(generation, points)
+    changed = about(points, 1, 2)
+    read = (await world.status(generation)).recorded
+    points.payloads[1] = changed.payloads[0]
+    await world.write(generation, points.take([1, 3]))
+    stale = [about(points, 1, 3).payloads[0], points.payloads[2], b'{"chunk":7}']
+    captured = replace(points.take([1, 2, 7]), payloads=stale)
+    await world.write(generation, captured, captured_at=read)
+    async with world.applier():
+        await world.applied(generation)
+    return generation, points
+
+
+async def test_a_row_that_changed_nothing_is_found(world: World, database: Database) -> None:
+    generation, points = await written_together(world)
+    before = await rows(database)
+    await anew(database)
+    assert await rows(database) == before
+
+    await erase(world, await find(world, [id_of(points.keys[row]) for row in (1, 3, 5)]))
+
+    assert not any(SECRET in payload for payload in await everywhere(world))
+    assert (await world.verify(world.named("direct"))).equal
+    assert (await world.status(generation)).points == 6
+
+
+async def test_what_was_read_before_an_erasure_is_not_recorded_after_it(world: World) -> None:
+    generation, points = await written_together(world)
+    read = (await world.status(generation)).recorded
+    await erase(world, await find(world, [id_of(points.keys[1])]))
+    stale = replace(points.take([1, 2]), payloads=[points.payloads[1], b'{"chunk":8}'])
+    with pytest.raises(ChangedMeanwhile, match=f"point {id_of(points.keys[1])} was erased"):
+        await world.write(generation, stale, captured_at=read)
+    await world.write(generation, stale.take([1]), captured_at=read)
+
+
 async def test_what_nobody_refers_to_goes_too(world: World) -> None:
     """Somebody wrote an object, and died."""
     _, points = await history(world)
@@ -126,9 +171,7 @@ async def test_heads_made_anew_know_what_packs_left(world: World, database: Data
         (part,) = found.parts()
         begun = await work.begin(part, ART_17)
     before = await rows(database)
-    async with database.connection() as connection:
-        await connection.execute("UPDATE generations SET has_past = false")
-    await complete_pasts(database)
+    await anew(database)
     assert await rows(database) == before
 
     async with world.applier():
@@ -139,6 +182,14 @@ async def test_heads_made_anew_know_what_packs_left(world: World, database: Data
     assert await world.ledger.heads_of(generation, [points.keys[3]]) == await world.ledger.heads_of(
         generation, []
     )
+
+
+async def anew(database: Database) -> None:
+    """Heads are lost, and made again."""
+    async with database.connection() as connection:
+        await connection.execute("UPDATE generations SET has_past = false")
+        await connection.execute("DELETE FROM left_rows WHERE NOT erased")
+    await complete_pasts(database)
 
 
 async def rows(database: Database) -> list[Any]:

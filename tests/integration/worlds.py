@@ -260,18 +260,11 @@ class World:
         await save((tools or self.tools).ledger, made, f"create/{name}", MARA)
         return made.id
 
-    async def write(self, generation: UUID, points: PointBatch) -> str:
+    async def write(self, generation: UUID, points: PointBatch, **more: Any) -> str:
         """Record a change set of full images; returns the address of its body."""
         address = await self.tools.objects.put(encode_body(points))
         await self.record(
-            ChangeSetDraft(
-                generation=generation,
-                keys=points.keys,
-                hashes=list(points.hashes()),
-                objects=[address],
-                object_index=[0] * len(points),
-                rows=list(range(len(points))),
-            )
+            ChangeSetDraft.images(generation, points.keys, points.hashes(), address, **more)
         )
         return address
 

@@ -11,7 +11,8 @@ ALTER TABLE bodies
     ADD COLUMN fate_at timestamptz;
 CREATE INDEX bodies_fate ON bodies (fate, fate_at) WHERE fate IN ('condemned', 'collected');
 
--- Where points were before packs moved them. What is there of a person has to be erased, too.
+-- Rows of points that no head refers to: a pack moved the point elsewhere, or it came with others
+-- and changed nothing. What is there of a person has to be erased, too.
 CREATE TABLE left_rows (
     gid integer NOT NULL,
     id bytea NOT NULL,
