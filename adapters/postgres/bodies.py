@@ -31,7 +31,7 @@ _REWRITTEN = "SELECT body AS id, address FROM rewritten WHERE address = ANY($1::
 # Bodies that something refers to again.
 _KEEP = """
 WITH locked AS (
-    SELECT id FROM bodies WHERE id = ANY($1::int[]) ORDER BY id FOR NO KEY UPDATE
+    SELECT id FROM bodies WHERE id = ANY($1::int[]) ORDER BY address FOR NO KEY UPDATE
 )
 UPDATE bodies b SET fate = NULL, fate_at = NULL FROM locked WHERE b.id = locked.id
 """

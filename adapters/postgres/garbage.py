@@ -44,11 +44,16 @@ WHERE ({these}) AND (
 # Where the past of heads is not complete, nobody knows what is referred to.
 _COMPLETE = "SELECT NOT EXISTS (SELECT FROM generations WHERE NOT has_past)"
 
-# Condemn what is not needed.
+# Condemn what is not needed. In the order of addresses, like everybody who locks bodies.
 _CONDEMN = f"""
-UPDATE bodies SET fate = 'condemned', fate_at = clock_timestamp()
-WHERE fate IS NULL
-    AND NOT EXISTS (SELECT FROM ({_NEEDED.format(these="true")}) n WHERE n.body = bodies.id)
+WITH locked AS (
+    SELECT id FROM bodies
+    WHERE fate IS NULL
+        AND NOT EXISTS (SELECT FROM ({_NEEDED.format(these="true")}) n WHERE n.body = bodies.id)
+    ORDER BY address FOR NO KEY UPDATE
+)
+UPDATE bodies b SET fate = 'condemned', fate_at = clock_timestamp()
+FROM locked WHERE b.id = locked.id
 """  # noqa: S608
 
 # Bodies that were condemned for long enough, locked against whoever would refer to them. A change
@@ -62,7 +67,6 @@ SELECT id, address FROM bodies WHERE fate = 'condemned' AND NOT erasing AND id I
             FROM generations g
             JOIN applications a ON a.generation = g.stream AND a.applied < g.recorded
             JOIN events e ON e.stream = g.stream AND e.version = a.applied + 1
-            WHERE NOT g.gone
         ), 'infinity')
     ORDER BY fate_at, id LIMIT $2
 )

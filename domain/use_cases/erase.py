@@ -87,6 +87,7 @@ class Erasing:
 
     async def _begin(self, subjects: Collection[Subject], basis: str) -> Erasure:
         tools = self.tools
+        known = await all_erasures(tools)  # before the points: who is faster has taken the number
         holdings = await tools.ledger.holdings({key for _, key in subjects})
         of: dict[UUID, list[bytes]] = defaultdict(list)
         for holding in together(holdings, subjects):  # there may be more copies by now
@@ -94,7 +95,6 @@ class Erasing:
         if not of:
             raise NotFound("these points are not there any more; somebody else has erased them")
         await _refuse_held(tools, of.keys())
-        known = await all_erasures(tools)
         erasure = Erasure(
             number=len(known) + 1,
             basis=basis,

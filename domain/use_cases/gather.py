@@ -39,6 +39,20 @@ class Gathering:
         self._at = at
         self._limit = min(FIRST_POINTS, MOST_POINTS)
 
+    @property
+    def limit(self) -> int:
+        """So many points are a partition now."""
+        return self._limit
+
+    async def measure(self) -> None:
+        """Look at the points of one body, so that the first partition is not too large."""
+        heads = await self._tools.ledger.heads(
+            self._generation, after=b"", limit=self._limit, at=self._at
+        )
+        pairs = zip(heads.keys, heads.objects, strict=True)
+        await self.points(heads.only({key for key, body in pairs if body == heads.objects[0]}))
+        self._limit = min(self._limit, FIRST_POINTS)
+
     async def partitions(self) -> AsyncIterator[Heads]:
         """Heads in the order of ids, so many at a time as their points may be in memory."""
         after = b""

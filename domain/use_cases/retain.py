@@ -8,7 +8,7 @@ from functools import partial
 from uuid import UUID, uuid4
 
 from domain.model.aggregate import Context
-from domain.model.migration import Migration
+from domain.model.migration import Migration, State
 from domain.model.retention import Retention
 from domain.model.version import Version
 from domain.ports import GenerationStatus, Ledger
@@ -43,13 +43,13 @@ async def leaving(tools: Tools) -> list[Archived]:
     """What the retention of collections does not keep any more, and was not archived yet."""
     found = []
     versions = await _versions(tools.ledger)
-    unfinished = await _unfinished(tools.ledger)
+    read_since = await _read_since(tools.ledger)
     for retention in await retentions(tools.ledger):
         if not retention.has_policy or retention.holds:
             continue
         place = retention.store, retention.collection
         noted = sorted(versions[place], key=lambda version: version.position)
-        border = min(await _border(tools.ledger, retention, noted), unfinished)
+        border = min(await _border(tools.ledger, retention, noted), read_since)
         for status in await tools.applications.generations(
             store=retention.store, collection=retention.collection
         ):
@@ -132,16 +132,29 @@ async def retentions(ledger: Ledger) -> list[Retention]:
     return [retention for retention in loaded if retention is not None]
 
 
-async def _unfinished(ledger: Ledger) -> int:
-    """The position at which the first migration began that is not over; else the ledger's end."""
-    head = await ledger.head()
-    began: dict[UUID, int] = {}
-    reading: set[UUID] = set()
-    async for recorded in topic_events(ledger, "migration."):
-        if isinstance(recorded.event, Migration.Started):
-            began.setdefault(recorded.stream, recorded.position)
-        if isinstance(recorded.event, Migration.Started | Migration.RollbackRequested):
-            reading.add(recorded.stream)
-        elif isinstance(recorded.event, Migration.Completed | Migration.RolledBack):
-            reading.discard(recorded.stream)
-    return min((began[stream] for stream in reading & began.keys()), default=head.position)
+async def _read_since(ledger: Ledger) -> int:
+    """The earliest position of which a migration may still read something; else the ledger's end.
+
+    It reads what was there when it began, and the version that it goes to.
+    """
+    earliest = (await ledger.head()).position
+    seen: set[UUID] = set()
+    async for recorded in topic_events(ledger, Migration.Started.TOPIC):
+        if recorded.stream in seen:
+            continue
+        seen.add(recorded.stream)
+        migration = await ledger.load(Migration, recorded.stream)
+        if migration is not None and _reads(migration):
+            version = migration.plan.facts.get("version", {})
+            earliest = min(earliest, recorded.position, version.get("position", earliest))
+    return earliest
+
+
+def _reads(migration: Migration) -> bool:
+    """Whether a migration that was started is not over, or keeps a collection warm."""
+    if migration.state in {State.ROLLED_BACK, State.CANCELLED}:
+        return False
+    if migration.state is not State.COMPLETED:
+        return True
+    until = (result.get("warm_until") for result in migration.results.values())
+    return any(datetime.fromisoformat(one) > datetime.now(UTC) for one in until if one)

@@ -14,10 +14,12 @@ from domain.model.points import decode_payload, encode_payload, id_of, key_of
 from domain.use_cases import work_flows
 from domain.use_cases.flows import reading
 from domain.use_cases.old_sides import old_sides
+from domain.use_cases.retain import leaving
 from domain.use_cases.steer_migration import roll_back_migration
 from domain.use_cases.write_points import Delete, Upsert
 from tests.integration.builders import DOCS, document_points
 from tests.integration.faults import Crash, Wrapped, after
+from tests.integration.retaining import keep_since_now
 from tests.integration.worlds import MARA, STORE, World, eventually
 from tests.integration.writers import Plain, adopted, live_write, one, payloads
 
@@ -120,6 +122,29 @@ async def test_a_warm_side_rests_when_its_time_is_over_and_a_rollback_wakes_it(
     assert await payloads(world, world.docs) == before
     assert (await world.roll_back(done)).state is State.ROLLED_BACK
     assert await payloads(world, world.docs) == model
+
+
+@pytest.mark.parametrize("warm_for", ["7d", "1s"])
+async def test_retention_keeps_what_a_warm_side_was_at_the_hand_over(
+    world: World, warm_for: str
+) -> None:
+    done = await warm_split(world, warm_for=warm_for)
+    result = done.results["hand-over"]
+    handed_over = result["versions"]["sources"][world.docs]
+    async with world.workers():
+        await write_to_copies(world)
+        await returned(world)
+    await keep_since_now(world, world.docs)
+
+    async def over() -> bool:
+        return datetime.now(UTC) > datetime.fromisoformat(result["warm_until"])
+
+    origin = (await world.looked_after(world.docs)).generation
+    if warm_for == "1s":
+        await eventually(over)
+        await world.write(origin, document_points(["late"]))
+    before = {one.generation: one.before for one in await leaving(world.tools)}
+    assert (before.get(origin, 0) > handed_over) is (warm_for == "1s")
 
 
 async def test_points_that_cannot_go_back_stop_the_rollback_and_nothing_is_undone(

@@ -12,7 +12,7 @@ import pytest
 
 from adapters.postgres.connection import Database
 from adapters.postgres.head_history import complete_pasts
-from domain.model.bodies import encode_body
+from domain.model.bodies import decode_manifest, encode_body
 from domain.model.errors import Corrupt, ObjectMissing, Rejected
 from domain.model.generation import Generation
 from domain.model.points import PointBatch
@@ -88,7 +88,7 @@ async def test_a_manifest_says_where_each_point_is_and_changes_none(world: World
 
     heads = await world.ledger.heads(generation)
     first = (await events(world))[0]
-    found = (await world.ledger.manifests([first.manifest]))[first.manifest]
+    found = decode_manifest(await world.tools.objects.get(first.manifest))
 
     assert found.before == found.hashes == heads.hashes[:25]
     assert found.keys == heads.keys[:25]
@@ -295,6 +295,17 @@ async def test_partitions_are_as_large_as_memory_allows(
     sizes = [len((await gathering.points(heads))[1]) async for heads in gathering.partitions()]
     assert sizes[0] == 25
     assert 2 <= max(sizes[1:]) <= 5
+
+
+async def test_large_points_are_packed_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pack has more of them than memory allows, the first one neither."""
+    generation = await history(world)
+    monkeypatch.setattr(gather, "PARTITION_BYTES", 10 * document_points(["1"]).size())
+    done = await packed(world, generation)
+    assert done.bodies > 5
+    assert max(event.points for event in await events(world)) < 13
+
+    assert (await packed(world, generation)).bodies == 0
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from domain.model.retention import Retention, Sweep
 from domain.use_cases.diff_versions import Contents
 from domain.use_cases.list_versions import list_versions, with_details
 from domain.use_cases.pack import pack
+from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.project import rebuild
 from domain.use_cases.retain import Archived, archive_versions, leaving
 from domain.use_cases.retention import ARCHIVED, decide_retention
@@ -252,6 +253,9 @@ async def test_without_labels_nothing_is_left_of_it(world: World) -> None:
     await update(world.ledger, Generation, generation, "drop", MARA, Generation.drop)
     await keep_since_now(world, "gone")
     await archive_versions(world.tools, MARA)
+    assert await swept(world) == Swept(1, 0, 0)  # the store has yet to write what it then drops
+    async with world.applier():
+        assert (await world.applied(generation)).halted_at is None
     assert (await swept(world)).deleted == 1
     assert await world.tools.objects.missing(of) == set(of)
 
@@ -480,6 +484,35 @@ async def test_a_migration_that_is_not_over_keeps_what_it_began_with(world: Worl
         done = await world.settled(migration.id)
     assert done.state is State.COMPLETED, done.error
     assert max(one.before for one in await leaving(world.tools)) > before
+
+
+async def test_a_migration_that_is_not_over_keeps_the_version_that_it_goes_to(world: World) -> None:
+    generation = await history(world)
+    position = (await find_version(world.tools, STORE, "direct", "label 4")).position
+    spec = {
+        "version": 1,
+        "name": "restore",
+        "recipe": "restore-version",
+        "reason": "OPS-7",
+        "store": STORE,
+        "collection": world.named("direct"),
+        "to": str(position),
+        "later_writes": "discard",
+    }
+    migration = (await plan_migration(world.tools, spec, MARA)).migration
+    before = await recorded(world, generation, 4)
+    await keep_since_now(world)
+    assert [one.before for one in await leaving(world.tools)] == [12]
+    await world.start(migration)
+
+    [archived] = await archive_versions(world.tools, MARA)
+    assert (archived.before, archived.position) == (4, position)
+    await swept(world)
+    async with world.workers():
+        done = await world.settled(migration.id)
+    assert done.state is State.COMPLETED, done.error
+    assert await content(world, generation, (await world.status(generation)).recorded) == before
+    assert max(one.before for one in await leaving(world.tools)) > 12
 
 
 @pytest.mark.parametrize("labelled", [True, False])

@@ -83,6 +83,7 @@ class RestoreVersion(Recipe):
                 "version": {
                     "generation": version.generation,
                     "through": version.through,
+                    "position": version.position,
                     "digest": version.digest,
                 },
                 "collection": {later.physical: later.generation},
