@@ -39,11 +39,6 @@ class Gathering:
         self._at = at
         self._limit = min(FIRST_POINTS, MOST_POINTS)
 
-    @property
-    def limit(self) -> int:
-        """So many points are a partition now."""
-        return self._limit
-
     async def measure(self) -> None:
         """Look at the points of one body, so that the first partition is not too large."""
         heads = await self._tools.ledger.heads(

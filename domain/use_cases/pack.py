@@ -49,15 +49,9 @@ class Packed:
     size: int = 0
 
 
-def scattered(points: int, bodies: int, most: int = POINTS_A_BODY) -> bool:
-    """Whether points that lie in so many bodies are worth packing.
-
-    Args:
-        points: how many there are.
-        bodies: that they lie in.
-        most: so many of them may lie in one body, as large as they are.
-    """
-    return bodies > ALWAYS + points / min(most, POINTS_A_BODY)
+def scattered(points: int, bodies: int) -> bool:
+    """Whether points that lie in so many bodies are worth packing."""
+    return bodies > ALWAYS + points / POINTS_A_BODY
 
 
 async def pack(tools: Tools, status: GenerationStatus, context: Context) -> Packed:
@@ -75,7 +69,7 @@ async def pack(tools: Tools, status: GenerationStatus, context: Context) -> Pack
     gathering = Gathering(tools, status.generation)
     await gathering.measure()
     async for heads in gathering.partitions():
-        if scattered(len(heads), len(set(heads.objects)), gathering.limit):
+        if scattered(len(heads), len(set(heads.objects))):
             attempt = partial(_pack, tools, status, gathering, heads.keys, context)
             points, size = await unless_changed(attempt)
             done.bodies += size > 0

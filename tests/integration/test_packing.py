@@ -297,6 +297,15 @@ async def test_partitions_are_as_large_as_memory_allows(
     assert 2 <= max(sizes[1:]) <= 5
 
 
+async def test_one_body_does_not_tell_how_large_all_points_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation = await history(world)
+    monkeypatch.setattr(gather, "MOST_POINTS", POINTS)
+    await packed(world, generation)
+    assert [event.points for event in await events(world)][0] == 25
+
+
 async def test_large_points_are_packed_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """No pack has more of them than memory allows, the first one neither."""
     generation = await history(world)
