@@ -303,7 +303,7 @@ async def test_one_body_does_not_tell_how_large_all_points_are(
     generation = await history(world)
     monkeypatch.setattr(gather, "MOST_POINTS", POINTS)
     await packed(world, generation)
-    assert [event.points for event in await events(world)][0] == 25
+    assert next(event.points for event in await events(world)) == 25
 
 
 async def test_large_points_are_packed_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
