@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from adapters.embedded import stack
-from adapters.garbage import collect_less
+from adapters.python_gc import collect_less
 from bench.report import Report, table
 
 BENCHES = (

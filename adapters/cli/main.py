@@ -21,7 +21,7 @@ from adapters.cli import (
 )
 from adapters.cli.command import register
 from adapters.cli.demo.stories import demo
-from adapters.garbage import collect_less
+from adapters.python_gc import collect_less
 
 app = typer.Typer(
     name="migration-ledger",

@@ -10,8 +10,8 @@ from ipaddress import ip_address
 
 import uvicorn
 
-from adapters.garbage import collect_less
 from adapters.http.app import create_app, openapi_document
+from adapters.python_gc import collect_less
 from adapters.settings import Settings, load_settings
 from domain.model.errors import LedgerError
 

@@ -18,7 +18,8 @@ GRANT INSERT, UPDATE, DELETE ON
 GRANT INSERT ON
     migration_ledger.objects, migration_ledger.bodies, migration_ledger.past_heads
     TO :"role";
--- Retention decides what is to become of bodies, and deletes objects that nothing needs any more.
+-- Retention decides what is to become of bodies, and deletes those that it gave up: a policy of the
+-- table lets no other object go.
 GRANT UPDATE (fate, fate_at, erasing) ON migration_ledger.bodies TO :"role";
 GRANT INSERT ON migration_ledger.left_rows TO :"role";
 GRANT DELETE ON migration_ledger.objects TO :"role";

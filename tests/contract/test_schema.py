@@ -13,6 +13,7 @@ from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.objects import PostgresObjects
 from adapters.postgres.schema import migrations, pending_sql, require_current, upgrade
 from domain.model.aggregate import pending_events
+from domain.model.bodies import address_of
 from domain.model.erasure import Erasure
 from domain.model.errors import LedgerError, Rejected, Unavailable
 from tests.contract.builders import CONTEXT, command, create, draft, generation
@@ -52,6 +53,15 @@ async def test_a_newer_database_is_refused(database: Database) -> None:
             await refused(database)
 
 
+async def archived(database: Database) -> None:
+    """The store has every change, and nobody goes back to a version: retention has said so."""
+    async with database.connection() as connection:
+        await connection.execute("UPDATE generations SET archived_before = recorded")
+        await connection.execute(
+            "UPDATE applications SET applied = recorded FROM generations WHERE generation = stream"
+        )
+
+
 async def test_the_service_role_works_but_rewrites_nothing(
     ledger_database: str, database: Database
 ) -> None:
@@ -64,12 +74,19 @@ async def test_the_service_role_works_but_rewrites_nothing(
     url = parts._replace(netloc=f"{role}:service@{parts.hostname}:{parts.port}").geturl()
     async with open_database(url) as restricted, PostgresLedger(restricted) as ledger:
         stream = await create(ledger)
-        await ledger.record("r", CONTEXT, [draft(stream, {1: 1})])
+        body, objects = address_of(b"a body"), PostgresObjects(restricted)
+        written = draft(stream, {1: 1}, objects=[body])
+        await ledger.record("r", CONTEXT, [written], bodies={body: b"a body"})
         await ledger.record("d", CONTEXT, [draft(stream, {1: None})])
+        manifests = [vars(one.event)["manifest"] for one in (await ledger.events(stream))[1:]]
+        await objects.delete([body, *manifests])
+        assert not await objects.missing([body, *manifests])
+        await archived(database)
         garbage = PostgresGarbage(restricted, ledger.wakeups)
-        await garbage.condemn()
+        assert await garbage.condemn() == 1
         await garbage.give_up(timedelta(0), CONTEXT)
-        await garbage.dispose(PostgresObjects(restricted).delete)
+        assert await garbage.dispose(objects.delete) == 1
+        assert await objects.missing([body, *manifests]) == {body}
         for statement in (
             "UPDATE events SET version = 9",
             "DELETE FROM events",

@@ -16,7 +16,7 @@ from adapters.embedded.node.collections import Collections, health_check
 from adapters.embedded.node.points import Points
 from adapters.embedded.node.rpc import service
 from adapters.embedded.node.store import DataDirInUseError, Store
-from adapters.garbage import collect_less
+from adapters.python_gc import collect_less
 from adapters.qdrant_grpc import qdrant
 
 log = logging.getLogger("adapters.embedded.node")

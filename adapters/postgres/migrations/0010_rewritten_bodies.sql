@@ -48,3 +48,13 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Whoever is not the owner deletes only bodies that were given up, or what was under their former
+-- addresses; to others a manifest, or a body that somebody needs, is not there to be deleted.
+ALTER TABLE objects ENABLE ROW LEVEL SECURITY;
+CREATE POLICY everybody_reads ON objects FOR SELECT USING (true);
+CREATE POLICY everybody_writes ON objects FOR INSERT WITH CHECK (true);
+CREATE POLICY what_is_needed_stays ON objects FOR DELETE USING (
+    EXISTS (SELECT FROM bodies b WHERE b.address = objects.address AND b.fate IN ('collected', 'deleted'))
+    OR EXISTS (SELECT FROM rewritten r WHERE r.address = objects.address)
+);
