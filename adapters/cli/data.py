@@ -1,9 +1,11 @@
 """Commands that look at collections, compare them with the ledger, and search them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from adapters.bootstrap import DEFAULT, Service, open_service
 from adapters.cli.command import At, Cli, Name, Reason, Store, Yes
@@ -13,11 +15,11 @@ from domain.model.errors import NotFound, Rejected
 from domain.model.generation import Application
 from domain.model.points import decode_payload, id_of
 from domain.model.spec import nearest
-from domain.ports import GenerationStatus
+from domain.ports import GenerationStatus, Ledger
 from domain.use_cases.search_collections import search_collections
 from domain.use_cases.search_versions import search_versions
 from domain.use_cases.tools import physical_name
-from domain.use_cases.versions import find_version
+from domain.use_cases.versions import Place, find_version
 
 TEXT_SHOWN = 70
 POSITIONS = ["state", "points", "recorded", "applied", "verified", "halted_at"]
@@ -131,6 +133,7 @@ async def search(
         else:
             places = [await find_version(service.tools, store, name, at) for name in wanted]
             hits = await search_versions(service.tools, places, vector, **how)
+            await name_erased(service.ledger, places)
     found: list[dict[str, Any]] = [
         {
             "score": round(hit.score, 4),
@@ -148,6 +151,17 @@ async def search(
             cli.console.print(
                 f"  {document['score']:.4f}  {document['collection']}  {document['id']}  "
                 f"{shown[:TEXT_SHOWN]}",
+                markup=False,
+            )
+
+
+async def name_erased(ledger: Ledger, places: Sequence[Place]) -> None:
+    """Say of how many points nobody knows any more whether they would have been found."""
+    for place in places:
+        erased = await ledger.count_erased(place.status.generation, place.through)
+        if erased:
+            Console(stderr=True, highlight=False, soft_wrap=True).print(
+                f"{erased:,} points of {place.status.physical!r} at that version are erased",
                 markup=False,
             )
 

@@ -176,4 +176,7 @@ def _sum_up(cli: Cli, found: VersionDiff, examples: dict[str, list[int | str]]) 
         shown[kind] = f"{document[kind]:,}{such}"
     if found.schema:
         shown["schema"] = "; ".join(found.schema)
+    if any(found.erased):
+        gone, also = found.erased
+        shown["erased"] = f"{gone:,} of the first version, {also:,} of the second: not compared"
     pairs(cli.console, shown)

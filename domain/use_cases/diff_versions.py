@@ -33,6 +33,7 @@ class VersionDiff:
         removed: points that only the first one has.
         changed: points that both have, with other content.
         schema: a sentence for each difference of vectors and indexes.
+        erased: points that each version had and that were erased; they are in no count.
     """
 
     points: tuple[int, int] = (0, 0)
@@ -41,10 +42,11 @@ class VersionDiff:
     removed: int = 0
     changed: int = 0
     schema: list[str] = field(default_factory=list)
+    erased: tuple[int, int] = (0, 0)
 
     @property
     def equal(self) -> bool:
-        """Whether the versions are the same, bit for bit."""
+        """Whether what is left of the versions is the same, bit for bit."""
         return not (self.added or self.removed or self.changed or self.schema)
 
 
@@ -71,6 +73,10 @@ async def diff_versions(
             kind = KINDS[found]
             setattr(diff, kind, getattr(diff, kind) + 1)
             yield kind, key
+    diff.erased = (
+        await tools.ledger.count_erased(one.status.generation, one.through),
+        await tools.ledger.count_erased(other.status.generation, other.through),
+    )
     diff.points = before.digest.points, after.digest.points
     diff.digests = before.digest.hexdigest(), after.digest.hexdigest()
 

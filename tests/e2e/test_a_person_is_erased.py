@@ -183,6 +183,8 @@ async def says_so(up: Up, name: str, digest: str, folder: Path) -> None:
     assert version["digest"] == digest
     assert version["remains"]["erased"] == 2
     assert version["remains"]["digest"] != digest
+    compared = await up.run("version", "diff", name, "with-them")
+    assert "2 of the first version, 0 of the second: not compared" in compared.out, compared.out
     into = ("rebuild", name, "--at", "with-them", "--into", str(folder / "then.parquet"))
     told = await up.run(*into)
     assert (told.status, "--without-erased" in told.err) == (2, True), told.err

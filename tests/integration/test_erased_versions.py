@@ -1,15 +1,18 @@
 """Nothing that goes back brings an erased point back, and everything says what is missing."""
 
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from adapters.cli.data import name_erased
 from domain.model.errors import InvalidSpec, Rejected
 from domain.model.migration import Migration, State
 from domain.model.points import PointBatch, id_of
 from domain.model.timeline import Witness
 from domain.use_cases.bodies import BodyCache
+from domain.use_cases.diff_versions import VersionDiff, diff_versions
 from domain.use_cases.export_version import export_version
 from domain.use_cases.list_versions import list_versions, with_details
 from domain.use_cases.plan_migration import plan_migration
@@ -143,7 +146,7 @@ async def test_versions_say_what_is_missing(world: World) -> None:
     assert (last["remains"], last["not_rebuildable"]) == (None, None)
 
 
-async def test_nobody_wants_them_back(world: World) -> None:
+async def test_nobody_wants_them_back(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """Not who verifies, repairs, recovers or searches."""
     generation, points = await history(world)
     await erase(world, await find(world, [id_of(points.keys[0])]))
@@ -156,6 +159,14 @@ async def test_nobody_wants_them_back(world: World) -> None:
     place = await find_version(world.tools, STORE, name, LABEL)
     hits = await search_versions(world.tools, [place], [1.0] * 8, limit=100)
     assert {hit.key for hit in hits} == set(points.keys[1:])
+    await name_erased(world.ledger, [place])
+    assert capsys.readouterr().err == f"1 points of {name!r} at that version are erased\n"
+
+    different = VersionDiff()
+    last = await find_version(world.tools, STORE, name, None)
+    async with aclosing(diff_versions(world.tools, place, last, different)) as changed:
+        assert {key async for _, key in changed} == set(points.keys[10:])
+    assert (different.erased, different.points) == ((1, 0), (19, 9))
 
     await world.store.drop(name)
     await _recover(world, generation)
