@@ -70,10 +70,14 @@ async def start(
 
 
 async def run(*arguments: str, folder: Path, settings: Mapping[str, str] = NOTHING_SET) -> Ended:
-    """Run the program to its end."""
+    """Run the program to its end, or kill it when it takes too long."""
     process = await start(*arguments, folder=folder, settings=settings)
-    async with asyncio.timeout(COMMAND_SECONDS):
-        out, err = await process.communicate()
+    try:
+        async with asyncio.timeout(COMMAND_SECONDS):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
     return Ended(process.returncode or 0, out.decode(), err.decode())
 
 
