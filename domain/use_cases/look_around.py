@@ -1,7 +1,8 @@
-"""What a recovery finds: who has seen another history, and which collections are gone."""
+"""What a recovery finds: who has seen another history, and what stores have lost."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from domain.model.generation import Application, Generation
 from domain.model.recorded import Cursor
@@ -11,6 +12,10 @@ from domain.use_cases.histories import contradictions, of_another_ledger, where,
 from domain.use_cases.project import witness_of
 from domain.use_cases.relay import CURSOR
 from domain.use_cases.tools import Tools, topic_events
+from domain.use_cases.witnesses import WITNESS_SECONDS
+
+WITNESS_LATE = timedelta(seconds=2 * WITNESS_SECONDS)
+"""Until a collection says what was applied to it, if its applier was not killed."""
 
 Place = tuple[str, str]
 """A name in a store: the store's connection, and an alias or a collection."""
@@ -23,11 +28,12 @@ class Situation:
     Attributes:
         standing: which ledger this is, on which timeline, and why it is halted.
         head: where the ledger ends.
-        findings: what speaks against the ledger, and collections that are gone.
+        findings: what speaks against the ledger, and collections that are gone or older than what
+            was applied to them.
         unfinished: the timeline whose recovery began and did not end, or None.
         highest: the highest number of a timeline that was seen.
         wrong: generations whose collections must be put right: they have changes that the ledger
-            does not have, or are gone.
+            does not have, lack some, or are gone.
         others: the other generations that are not dropped or released.
         aliases: aliases that must be put right, with the collections that they belong to.
         unknown: collections and aliases that came from this ledger and that it does not know.
@@ -98,7 +104,8 @@ async def look_around(
         for status in generations
         if status.applied and _place(status) not in stores.collections
     ]
-    findings = _merged(standing.halt.findings if standing.halt else (), spoken, gone)
+    older = await _older(tools, generations, stores, standing)
+    findings = _merged(standing.halt.findings if standing.halt else (), spoken, gone, older)
     touched = {f.collection for f in (*findings, *(unfinished.found if unfinished else ()))}
     wrong = [s for s in generations if _place(s) in touched or await _half_done(tools, s, stores)]
     aliases = await _recorded_aliases(tools)
@@ -146,6 +153,35 @@ def _place(status: GenerationStatus) -> Place:
 def _gone(status: GenerationStatus, standing: Standing) -> Finding:
     name = where(*_place(status))
     return Finding(name, 0, "", standing.timeline, f"{name} is gone", _place(status))
+
+
+async def _older(
+    tools: Tools,
+    generations: Iterable[GenerationStatus],
+    stores: _Stores,
+    standing: Standing,
+) -> list[Finding]:
+    """Collections that say they have less than was applied: their store may be an older copy.
+
+    An applier that was killed leaves that, too. To compare such a collection does no harm.
+    """
+    found = []
+    for status in generations:
+        witness = stores.collections.get(_place(status))
+        if (
+            witness is None
+            or (witness.ledger, witness.generation) != (standing.ledger, str(status.generation))
+            or witness.timeline != standing.timeline
+            or witness.version >= status.applied
+        ):
+            continue
+        after = witness.version
+        for lacking in await tools.ledger.events(status.generation, after=after, through=after + 1):
+            if lacking.recorded_at < datetime.now(UTC) - WITNESS_LATE:
+                name = where(*_place(status))
+                says = f"{name} has changes up to {after}, and {status.applied} were applied to it"
+                found.append(Finding(name, 0, "", standing.timeline, says, _place(status)))
+    return found
 
 
 async def _half_done(tools: Tools, status: GenerationStatus, stores: _Stores) -> bool:
@@ -209,8 +245,13 @@ def _wrong_aliases(
 async def _unknown(
     tools: Tools, recorded: dict[Place, str | None], stores: _Stores, standing: Standing
 ) -> list[str]:
-    """Collections that say they are this ledger's, and aliases of them, that it does not know."""
-    known = {str(status.generation) for status in await tools.applications.generations()}
+    """Collections that say they are this ledger's, and aliases of them, that it does not know.
+
+    And those that it dropped or released, and that are as they were: a store came back older.
+    """
+    generations = await tools.applications.generations()
+    known = {str(status.generation) for status in generations}
+    over = {str(s.generation) for s in generations if s.gone and s.applied == s.recorded}
     foreign = {
         place
         for place, witness in stores.collections.items()
@@ -218,8 +259,14 @@ async def _unknown(
         and witness.ledger == standing.ledger
         and witness.generation not in known
     }
+    returned = {
+        place
+        for place, witness in stores.collections.items()
+        if witness is not None and witness.generation in over
+    }
     return [
         *(where(*place) for place in sorted(foreign)),
+        *(f"{where(*place)}, which was dropped or released" for place in sorted(returned)),
         *(
             f"alias {alias} of store {store}, which points to {physical}"
             for (store, alias), physical in sorted(stores.aliases.items())

@@ -78,6 +78,7 @@ async def run(*arguments: str, folder: Path, settings: Mapping[str, str] = NOTHI
     finally:
         if process.returncode is None:
             process.kill()
+            await process.wait()
     return Ended(process.returncode or 0, out.decode(), err.decode())
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from typing import Any, cast
 from uuid import UUID
@@ -24,9 +25,10 @@ from adapters.postgres.views import PostgresViews
 from domain.model.errors import Halted
 from domain.model.generation import Application, Generation
 from domain.model.migration import State
+from domain.model.points import PointBatch
 from domain.model.recorded import Cursor
-from domain.model.timeline import Halt, Timeline
-from domain.use_cases import apply_changes, merge, put_right, recover
+from domain.model.timeline import Halt, Timeline, Witness
+from domain.use_cases import apply_changes, look_around, merge, put_right, recover
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.recover import Ports, Recovery
 from domain.use_cases.relay import CURSOR, relay
@@ -325,6 +327,90 @@ async def test_a_collection_that_is_gone_is_made_again_without_a_new_timeline(
     assert await world.picture() == picture
     assert (await world.ledger.standing()).timeline == 1
     assert (await world.ledger.standing()).halt is None
+
+
+@dataclass
+class Snapshot:
+    """A collection of a store as it was.
+
+    Attributes:
+        points: that it had.
+        witness: what it said of the ledger.
+    """
+
+    points: PointBatch
+    witness: Witness
+
+    @classmethod
+    async def of(cls, world: World, name: str) -> "Snapshot":
+        witness = await world.store.read_witness(name)
+        assert witness is not None
+        return cls(await world.points(name), witness)
+
+    async def restore(self, world: World, name: str) -> None:
+        """Put the collection back to what it was."""
+        await world.store.drop(name)
+        await world.store.create(name, DOCS, witness=self.witness)
+        await world.store.upsert(name, self.points)
+
+
+async def test_a_store_that_came_back_older_is_put_right(
+    restorable: Restorable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, name = restorable.world, restorable.world.named("direct")
+    generation = await restorable.written()
+    snapshot, older = await Snapshot.of(world, name), await hashes(world, name)
+    await restorable.go_on(generation)
+    digest, newer = await world.digest(name), await hashes(world, name)
+    async with restorable.ports() as ports:
+        assert (await ports.look_around()).nothing_to_do
+    await snapshot.restore(world, name)
+    async with restorable.ports() as ports:  # an applier may be about to say more
+        assert (await ports.look_around()).nothing_to_do
+    monkeypatch.setattr(look_around, "WITNESS_LATE", timedelta(0))
+
+    recovery = await restorable.recover()
+
+    [finding] = recovery.situation.findings
+    status = await world.status(generation)
+    assert finding.says.endswith(f"has changes up to 2, and {status.applied} were applied to it")
+    assert (recovery.complete, recovery.timeline) == (True, None)
+    [outcome] = recovery.outcomes
+    assert outcome.recovered is not None
+    assert outcome.recovered.missing == len(newer.keys() - older.keys()) > 0
+    assert outcome.recovered.extra == len(older.keys() - newer.keys()) > 0
+    await restorable.assert_right(name, digest)
+
+
+async def test_a_store_came_back_older_with_what_was_dropped_since(
+    restorable: Restorable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adopted points are compared, dropped collections named: nobody's points are deleted."""
+    world, docs = restorable.world, restorable.world.named("docs")
+    await world.share(docs, DOCS, document_points(["1"] * 9))
+    await adopt(world, "adopt", docs)
+    gone, name = await restorable.written("gone"), world.named("gone")
+    snapshots = {one: await Snapshot.of(world, one) for one in (docs, name)}
+    await world.write((await world.looked_after(docs)).generation, document_points(["2"] * 3))
+    await restorable.applied((await world.looked_after(docs)).generation)
+    await update(world.ledger, Generation, gone, "drop", MARA, Generation.drop)
+    await restorable.applied(gone)
+    for one, snapshot in snapshots.items():
+        if one in await world.collections():
+            await snapshot.restore(world, one)
+        else:
+            await world.store.create(one, DOCS, witness=snapshot.witness)
+    monkeypatch.setattr(look_around, "WITNESS_LATE", timedelta(0))
+
+    recovery = await restorable.recover()
+
+    returned = f"collection {name} of store {STORE}, which was dropped or released"
+    assert recovery.situation.unknown == (returned,)
+    [outcome] = recovery.outcomes
+    assert (outcome.status.physical, outcome.equal) == (docs, False)
+    assert recovery.complete
+    async with restorable.ports() as ports:
+        assert (await ports.look_around()).nothing_to_do
 
 
 async def adopt(world: World, name: str, *collections: str) -> None:
