@@ -179,17 +179,19 @@ class _Relay:
         """Notice what the broker has lost, and start from the beginning then.
 
         Every event up to the cursor is a message of the events topic, so it cannot have fewer; and
-        no partition gets shorter. The cursor moves before the topics are created: after a crash in
-        between, their absence would no longer tell.
+        no partition gets shorter. What was published last is the last message of a partition, also
+        where it was published before. The cursor moves before the topics are created: after a crash
+        in between, their absence would no longer tell.
         """
         ends = await self._publisher.end_offsets()
-        await self._compare(ends, standing)
+        last = await self._compare(ends, standing)
         await self._leaders.confirm(leadership)
         messages = sum(end for (topic, _), end in ends.items() if topic == EVENTS_TOPIC)
         has_changes = any(topic == CHANGES_TOPIC for topic, _ in ends)
         shorter = any(ends.get(partition, 0) < end for partition, end in self._ends.items())
         self._ends = ends
-        if messages < cursor.position or shorter or (cursor.position and not has_changes):
+        lost = last < cursor.position or messages < cursor.position or shorter
+        if lost or (cursor.position and not has_changes):
             _LOG.warning(
                 "broker_lost_messages",
                 extra={"position": cursor.position, "messages": messages},
@@ -199,8 +201,8 @@ class _Relay:
         await self._publisher.ensure_topics()
         return cursor
 
-    async def _compare(self, ends: dict[tuple[str, int], int], standing: Standing) -> None:
-        """Look at what others have published.
+    async def _compare(self, ends: dict[tuple[str, int], int], standing: Standing) -> int:
+        """Look at what was published; returns the last position on this timeline.
 
         Raises:
             TopicTaken: they published another ledger.
@@ -211,6 +213,7 @@ class _Relay:
             if of_another_ledger(witness, standing):
                 raise TopicTaken(witness.where, witness.ledger)
         await refuse_other_history(self._ledger, witnesses)
+        return max((w.position for w in witnesses if w.timeline == standing.timeline), default=0)
 
     def _failed(self, exc: Unavailable) -> None:
         if not self._failures:

@@ -175,6 +175,29 @@ async def test_an_idle_relay_notices_a_broker_that_forgot_everything(
     assert sorted(ids(after)) == sorted(ids(before))
 
 
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_broker_that_came_back_older_gets_what_it_lacks(
+    ledgers: Ledgers, own_broker: OwnBroker, times: int
+) -> None:
+    """It may have more messages than there are events: they had been published several times."""
+    settings = own_broker.settings
+    await ledgers.grow(100)
+    async with Publisher(settings) as publisher, ledgers.relaying(publisher, "a"):
+        await ledgers.published(100)
+    own_broker.wipe()
+    await own_broker.start()
+    events = await ledgers.everything()
+    async with Publisher(settings) as publisher:
+        publisher.begin(await ledgers.ledger.standing())
+        await publisher.ensure_topics()
+        for _ in range(times):
+            await publisher.publish(events[:40])
+    async with Publisher(settings) as publisher, ledgers.relaying(publisher, "b"):
+        async with asyncio.timeout(30):
+            while set(ids(await messages(settings, EVENTS))) != set(map(event_id, events)):
+                pass
+
+
 async def test_a_lost_topic_of_changes_is_filled_again(
     ledgers: Ledgers, own_broker: OwnBroker
 ) -> None:
