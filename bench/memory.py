@@ -16,13 +16,16 @@ SOURCES = 8
 SAMPLE_SECONDS = 0.1
 APPLICATION = "knowledge"
 LIMIT_MEBIBYTES = 400
+FLAT = 0.8
+"""What is taken for small, of what is taken for ten times as much."""
+
 MEBIBYTE = 2**20
 
 _EXPLANATION = """\
 The peak of the memory that a process shares with no other (`Private_Clean` and `Private_Dirty` of
 `/proc/PID/smaps_rollup`), sampled every {every:.0f} ms while a whole migration runs, its check
 included, in new folders with new servers. {small:,} points are migrated and {large:,}, of
-{dimension} dimensions with texts of 40 words. Bodies that an applier keeps are bounded at 64 MiB
+{dimension} dimensions with texts of 40 words. Bodies that an applier keeps are bounded at 32 MiB
 of their encoded size, and what is in flight by batches, so larger vectors take up to the same
 bounds. Servers beside them: PostgreSQL's processes together; the node holds the points that it
 serves."""
@@ -42,6 +45,7 @@ async def run(*, quick: bool = False) -> Report:
             f"{peaks[large][role]:.0f} MiB",
             f"{peaks[small][role]:.0f} MiB at {small:,} points",
             peaks[small][role] / peaks[large][role],
+            FLAT,
         )
         for role in ROLES
     ]

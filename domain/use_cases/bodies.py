@@ -9,7 +9,7 @@ from domain.model.points import PointBatch
 from domain.ports import Ledger, Objects
 from domain.use_cases.concurrently import concurrently
 
-CACHE_BYTES = 64 * 2**20
+CACHE_BYTES = 32 * 2**20
 BODIES_AT_ONCE = 4
 """Bodies that are read for one batch at a time."""
 
