@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tests.e2e.preloaded import run_preloaded
 from tests.infra.brokers import broker_environment, configured
 from tests.infra.kafka.admin import delete_topics
 
@@ -69,17 +70,15 @@ async def start(
     )
 
 
-async def run(*arguments: str, folder: Path, settings: Mapping[str, str] = NOTHING_SET) -> Ended:
+async def run(
+    *arguments: str,
+    folder: Path,
+    settings: Mapping[str, str] = NOTHING_SET,
+    seconds: float = COMMAND_SECONDS,
+) -> Ended:
     """Run the program to its end, or kill it when it takes too long."""
-    process = await start(*arguments, folder=folder, settings=settings)
-    try:
-        async with asyncio.timeout(COMMAND_SECONDS):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return Ended(process.returncode or 0, out.decode(), err.decode())
+    async with asyncio.timeout(seconds):
+        return Ended(*await run_preloaded(arguments, folder, environment(settings)))
 
 
 async def until_says(process: asyncio.subprocess.Process, words: str) -> str:

@@ -26,6 +26,7 @@ async def test_the_demo_tells_its_story_and_everything_it_claims_holds(
         *("demo", story, "--data-dir", str(tmp_path)),
         folder=tmp_path,
         settings=broker_environment(),
+        seconds=220,
     )
 
     assert ended.status == 0, ended.out + ended.err
