@@ -69,7 +69,7 @@ def _control() -> socket.socket:
 
 def _serve(control: socket.socket) -> None:
     """Fork for each request until nobody is there who asks."""
-    import adapters.cli.main  # noqa: F401, PLC0415  (what every command needs)
+    import adapters.cli.main  # noqa: F401, PLC0415
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
     while True:
@@ -90,10 +90,8 @@ def _wait(request: bytes, out: int, err: int, reply: int) -> NoReturn:
     if pid == 0:
         os.close(reply)
         _command(request, out, err)
-    with (
-        suppress(BrokenPipeError),
-        os.fdopen(reply, "w") as told,
-    ):  # who has waited too long is gone
+    # Who has waited too long is gone.
+    with suppress(BrokenPipeError), os.fdopen(reply, "w") as told:
         print(pid, file=told, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=told, flush=True)
     os._exit(0)
