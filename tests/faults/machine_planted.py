@@ -10,6 +10,8 @@ from tests.faults.source import Replacement
 WRITING = "domain/use_cases/write_points.py"
 RESTORING = "domain/use_cases/steps/restore.py"
 REPAIRING = "domain/use_cases/repair.py"
+ERASURES = "adapters/postgres/erasures.py"
+GARBAGE = "adapters/postgres/garbage.py"
 
 MACHINE_PLANTS = (
     Plant(
@@ -250,6 +252,88 @@ MACHINE_PLANTS = (
             ),
         ),
         found_by="migration",
+    ),
+    Plant(
+        "erased-only-where-it-lives",
+        (
+            Replacement(
+                "domain/use_cases/find_subjects.py",
+                "            if not wanted or wanted & {status.collection, status.physical}\n",
+                "            if not status.gone\n"
+                "            and (not wanted or wanted & {status.collection, status.physical})\n",
+            ),
+        ),
+        found_by="erased",
+    ),
+    Plant(
+        "erased-without-packs",
+        (
+            Replacement(
+                ERASURES,
+                "SELECT body FROM moved UNION SELECT body FROM left_behind\n",
+                "SELECT body FROM moved\n",
+            ),
+        ),
+        found_by="erased",
+    ),
+    Plant(
+        "versions-keep-the-erased",
+        (
+            Replacement(
+                ERASURES,
+                "    WHERE p.gid = s.gid AND p.id = s.id AND p.version <= s.through\n",
+                "    WHERE p.gid = s.gid AND p.id = s.id AND p.until > s.through\n",
+            ),
+        ),
+        found_by="erased",
+    ),
+    Plant(
+        "anew-with-the-erased",
+        (Replacement(ERASURES, "    if not ids:\n", "    if not ids or erased.done:\n"),),
+        found_by="versions",
+    ),
+    Plant(
+        "anew-without-the-returned",
+        (Replacement(ERASURES, "[through] * len(keys)", "[_FOR_EVER] * len(keys)"),),
+        found_by="heads",
+    ),
+    Plant(
+        "packed-over-a-write",
+        (
+            Replacement(
+                "adapters/postgres/heads.py",
+                "    WHERE h.gid = $1 AND h.hash = u.hash AND (h.body,",
+                "    WHERE h.gid = $1 AND (h.body,",
+            ),
+        ),
+        found_by="Corrupt",
+    ),
+    Plant(
+        "swept-under-a-label",
+        (
+            Replacement(
+                GARBAGE,
+                "WHERE k >= h.version AND k < h.until",
+                "WHERE k > h.version AND k < h.until",
+            ),
+        ),
+        found_by="ObjectMissing",
+    ),
+    Plant(
+        "swept-though-written-again",
+        (
+            Replacement(
+                GARBAGE,
+                '            needed = sorted(row["body"] for row in still)\n',
+                '            needed = sorted(row["body"] for row in still[:0])\n',
+            ),
+            Replacement(
+                "adapters/postgres/bodies.py",
+                "    if condemned:\n        await connection.execute(_KEEP, condemned)\n",
+                "",
+            ),
+        ),
+        found_by="ObjectMissing",
     ),
 )
 """Every bug of the second list in `planted.md`."""
