@@ -10,6 +10,7 @@ from domain.model.points import PointBatch, id_of, key_of
 from domain.model.version import Occasion, Version
 from domain.ports import GenerationStatus
 from domain.use_cases.read_version import read_version
+from domain.use_cases.rebuildable import Remains, remains
 from domain.use_cases.verify import compare
 from domain.use_cases.versions import digest_at, find_version
 from tests.integration.machine import model
@@ -45,6 +46,7 @@ async def check_end(session: Session, expected: Model) -> None:
         await check_moment(session, moment)
     for status in await session.world.tools.applications.generations():
         await check_history(session, status)
+    await check_erased(session, expected)
 
 
 async def check_heads(session: Session, collection: Collection) -> None:
@@ -110,16 +112,29 @@ async def check_moment(session: Session, moment: Moment) -> None:
     same("versions", model.rows(read), model.rows_of(moment.points), where)
     found = await digest_at(tools.ledger, place.status.generation, place.through)
     assert found.hexdigest() == model.digest(moment.points), f"versions: digest of {where}"
+    left = Remains(moment.erased, len(moment.points), found.hexdigest()) if moment.erased else None
+    assert await remains(tools, place.status.generation, place.through) == left, (
+        f"versions: what is erased of {where}"
+    )
     if moment.labelled:
         about = STORE, place.status.collection, Occasion.TAGGED, moment.at, "", ""
         noted = await tools.ledger.load(Version, Version.create_id(*about))
         assert noted is not None
-        assert noted.digest == found.hexdigest(), f"versions: recorded digest of {where}"
+        assert noted.digest == moment.digest, f"versions: recorded digest of {where}"
+
+
+async def check_erased(session: Session, expected: Model) -> None:
+    """No object has anything of a point that was erased."""
+    kept = await session.kept()
+    for collection in expected.collections:
+        for number in sorted(collection.erased):
+            left = any(trace in kept for trace in model.traces(number))
+            assert not left, f"erased: {number} of {collection.name}"
 
 
 async def check_history(session: Session, status: GenerationStatus) -> None:
     """Each change says what was there before, and all of them together are the heads."""
-    ledger, points = session.world.ledger, dict[bytes, bytes | None]()
+    ledger, points, last = session.world.ledger, dict[bytes, bytes | None](), 0
     for recorded in await ledger.events(status.generation):
         event = recorded.event
         if not isinstance(event, Generation.ChangeSetRecorded):
@@ -130,6 +145,11 @@ async def check_history(session: Session, status: GenerationStatus) -> None:
         for key, before in zip(manifest.keys, manifest.before, strict=True):
             assert points.get(key) == before, f"history: {id_of(key)} before {recorded.position}"
         points.update(zip(manifest.keys, manifest.hashes, strict=True))
+        last = recorded.position
+    for erasure in await session.world.events("erasure.begun"):
+        if erasure.position > last:  # of a collection that was gone by then
+            for one in vars(erasure.event)["subjects"].get(str(status.generation), ()):
+                points.pop(key_of(one), None)
     heads = await ledger.heads(status.generation, limit=ALL)
     found = dict(zip(heads.keys, heads.hashes, strict=True))
     left = {key: found for key, found in points.items() if found is not None}

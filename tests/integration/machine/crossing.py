@@ -9,7 +9,8 @@ from domain.use_cases.tools import Tools
 from tests.integration.faults import Crash, Wrapped
 from tests.integration.worlds import STORE, WorldStores
 
-LEDGER = ("append", "record")
+LEDGER = ("append", "record", "pack")
+OBJECTS = ("put", "delete")
 APPLICATIONS = ("receipt",)
 RANGES = ("plan", "finish", "cancel")
 STORES = ("create", "drop", "upsert", "delete", "point_alias", "remove_alias")
@@ -20,7 +21,7 @@ class Crossing:
     """One call of a port that changes something.
 
     Attributes:
-        nth: of all such calls of an operation, from 1.
+        nth: of all such calls of an operation that are not refused, from 1.
         committed: whether the call has been made.
     """
 
@@ -49,6 +50,7 @@ class Boundary:
         return replace(
             tools,
             ledger=self._counted(tools.ledger, LEDGER),
+            objects=self._counted(tools.objects, OBJECTS),
             applications=self._counted(tools.applications, APPLICATIONS),
             ranges=self._counted(tools.ranges, RANGES),
             stores=replace(stores, vectors=self._counted(store, STORES)),
@@ -59,11 +61,10 @@ class Boundary:
 
     def _method(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def method(*args: Any, **kwargs: Any) -> Any:
-            self.crossed += 1
-            number = self.crossed
-            await self._cross(Crossing(number, committed=False))
+            await self._cross(Crossing(self.crossed + 1, committed=False))
             result = await call(*args, **kwargs)
-            await self._cross(Crossing(number, committed=True))
+            self.crossed += 1
+            await self._cross(Crossing(self.crossed, committed=True))
             return result
 
         return method

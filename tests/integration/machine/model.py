@@ -1,5 +1,6 @@
 """What collections should be: dicts, changed as an application would expect it. Nothing else."""
 
+from collections.abc import Collection as Some
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +38,17 @@ Points = dict[Id, Point]
 def point(number: int) -> Point:
     """A point that no other number has."""
     vector = np.random.default_rng(number).standard_normal(8)
-    return Point({"n": number}, encode_dense(vector / np.linalg.norm(vector)))
+    return Point({"n": number, "text": text(number)}, encode_dense(vector / np.linalg.norm(vector)))
+
+
+def text(number: int) -> str:
+    """What nobody finds who looks for the text of another number."""
+    return f"somebody said this {number:06}"
+
+
+def traces(number: int) -> tuple[bytes, bytes]:
+    """What is left of a point wherever it is in part."""
+    return text(number).encode(), point(number).vector
 
 
 def batch(points: Mapping[Id, Point]) -> PointBatch:
@@ -91,21 +102,31 @@ def digest(points: Mapping[Id, Point]) -> str:
     return found.hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Moment:
     """A version of a collection.
 
     Attributes:
         name: that the collection had.
         at: a label, or a position.
-        points: that it had.
+        points: that it had, but those that were erased.
         labelled: whether a digest was recorded.
+        digest: that it had.
+        erased: how many of its points are erased.
     """
 
     name: str
     at: str
     points: Points
     labelled: bool
+    digest: str
+    erased: int = 0
+
+    def erase(self, ids: Some[Id]) -> None:
+        """Some of its points are gone for good."""
+        for one in self.points.keys() & set(ids):
+            del self.points[one]
+            self.erased += 1
 
 
 @dataclass
@@ -122,6 +143,7 @@ class Done:
         written: ids that applications wrote since.
         warm: the collection that gets what is written to the new one, or nothing.
         replaced: whether the collection before was dropped.
+        archived: whether nobody can go back to what was before any more.
     """
 
     spec: dict[str, Any]
@@ -133,6 +155,7 @@ class Done:
     written: set[Id] = field(default_factory=set)
     warm: str = ""
     replaced: bool = False
+    archived: bool = False
 
 
 @dataclass
@@ -147,6 +170,9 @@ class Collection:
         strays: what the store has instead, by id; None where it lacks the point.
         done: migrations that can be undone, the last one last.
         undone: specs of migrations that were undone since the last one that was not.
+        names: that it has had.
+        told: all points that the ledger was told of, by id, the last one last.
+        erased: numbers of those of them that are erased.
     """
 
     name: str
@@ -156,6 +182,9 @@ class Collection:
     strays: dict[Id, Point | None] = field(default_factory=dict)
     done: list[Done] = field(default_factory=list)
     undone: list[dict[str, Any]] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    told: dict[Id, list[Point]] = field(default_factory=dict)
+    erased: set[int] = field(default_factory=set)
 
     @property
     def copies(self) -> list[Done]:
@@ -170,6 +199,7 @@ class Collection:
     def write(self, changes: Mapping[Id, Point | None]) -> None:
         """An application writes points, and deletes those that are None."""
         for one, new in changes.items():
+            self._tell(one, new)
             if self.points.get(one) == new:
                 continue
             self._put(one, new)
@@ -189,7 +219,14 @@ class Collection:
     def take_in(self) -> None:
         """What others wrote counts from here on."""
         self.write(dict(self.strays))
-        self.known = True
+        self.look_after(self.name)
+
+    def look_after(self, name: str) -> None:
+        """The ledger knows all of its points from here on."""
+        self.names |= {self.name, name}
+        self.name, self.known = name, True
+        for one, there in self.points.items():
+            self._tell(one, there)
 
     def repair(self, *, keep_extra: bool) -> None:
         """What others wrote is undone."""
@@ -210,6 +247,26 @@ class Collection:
         self.name, self.known = last.name, last.known
         self.ours = True if last.replaced else last.ours
         self.undone.append(last.spec)
+
+    def archive(self) -> None:
+        """Nobody goes back to what it was any more."""
+        self.undone.clear()
+        for earlier in self.done:
+            earlier.archived = True
+
+    def erase(self, ids: Some[Id]) -> None:
+        """Points go for good, also from what a rollback brings back."""
+        if self.known:
+            self.write(dict.fromkeys(ids))
+        for one in ids:
+            self.erased |= {told.payload["n"] for told in self.told.get(one, ())}
+            for earlier in self.done:
+                (earlier.before or {}).pop(one, None)
+
+    def _tell(self, one: Id, new: Point | None) -> None:
+        if new is not None:
+            self.told.setdefault(one, []).append(new)
+            self.erased.discard(new.payload["n"])
 
     def _put(self, one: Id, new: Point | None) -> None:
         if new is None:
@@ -241,8 +298,22 @@ class Model:
 
     def note(self, collection: Collection, at: str, *, labelled: bool = False) -> None:
         """The collection is a version now that can be asked for later."""
-        self.moments.append(Moment(collection.name, at, dict(collection.points), labelled))
+        points = dict(collection.points)
+        self.moments.append(Moment(collection.name, at, points, labelled, digest(points)))
 
     def moments_of(self, collection: Collection) -> list[Moment]:
         """Versions of a collection under the name that it has now."""
         return [moment for moment in self.moments if moment.name == collection.name]
+
+    def erase(self, collections: Some[Collection], ids: Some[Id]) -> None:
+        """Points of some collections go for good, from every version."""
+        for collection in collections:
+            collection.erase(ids)
+            for moment in self.moments:
+                if moment.name in collection.names:
+                    moment.erase(ids)
+
+    def archive(self, collection: Collection) -> None:
+        """Nobody goes back to what a collection was under its name, but to its labels."""
+        collection.archive()
+        self.moments = [one for one in self.moments if one.labelled or one.name != collection.name]

@@ -7,18 +7,22 @@ nobody, changes the model alike, and everything is compared.
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from anyio.from_thread import BlockingPortal
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from domain.use_cases.sweep import GRACE
 from tests.integration.machine import checks
 from tests.integration.machine.crossing import Course, Crossing
+from tests.integration.machine.keeping import Keeping
 from tests.integration.machine.model import IDS, Collection, Id
 from tests.integration.machine.operations import Operations
 from tests.integration.machine.session import Servers, Session, open_session
 from tests.integration.machine.writing import Fate, Kind, Wish
+from tests.integration.retaining import NOW
 
 T = TypeVar("T")
 
@@ -61,6 +65,7 @@ class Machine(RuleBasedStateMachine):
             open_session(self.servers)
         )
         self.does = Operations(self._opened.__enter__())
+        self.keeps = Keeping(self.does.session, self.does.model, self.does.numbers)
         self.model = self.does.model
 
     def teardown(self) -> None:
@@ -173,6 +178,28 @@ class Machine(RuleBasedStateMachine):
         """A version becomes a collection of its own."""
         self._do(lambda: self.does.rebuild(_one(self.model.moments, which), course))
 
+    @rule(which=numbers, ids=ids, everywhere=st.booleans(), course=courses)
+    def erase(self, which: int, ids: list[Id], everywhere: bool, course: Course) -> None:  # noqa: FBT001
+        """Points go for good, also from versions and objects."""
+        first = _one(self._known, which)
+        others = [one for one in self._recorded if everywhere and one is not first]
+        self._do(lambda: self.keeps.erase([first, *others], ids, course))
+
+    @rule(which=numbers, course=courses)
+    def pack(self, which: int, course: Course) -> None:
+        """What a collection is lies together."""
+        self._do(lambda: self.keeps.pack(_one(self._known, which), course))
+
+    @rule(which=numbers, course=courses)
+    def retain(self, which: int, course: Course) -> None:
+        """Nobody goes back to earlier versions any more, but to those with labels."""
+        self._do(lambda: self.keeps.retain(_one(self._known, which), course))
+
+    @rule(grace=st.sampled_from([NOW, GRACE]), course=courses)
+    def sweep(self, grace: timedelta, course: Course) -> None:
+        """What nobody needs goes."""
+        self._do(lambda: self.keeps.sweep(grace, course))
+
     @precondition(lambda self: self.model.moments)
     @rule()
     def make_anew(self) -> None:
@@ -183,6 +210,11 @@ class Machine(RuleBasedStateMachine):
     def _known(self) -> list[Collection]:
         """Collections that the ledger looks after."""
         return [one for one in self.model.collections if one.known]
+
+    @property
+    def _recorded(self) -> list[Collection]:
+        """Collections that it looks after, or did."""
+        return [one for one in self.model.collections if one.names]
 
     @property
     def _adoptable(self) -> list[Collection]:
@@ -204,7 +236,7 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def _undoable(self) -> list[Collection]:
-        return [one for one in self._ready if one.done]
+        return [one for one in self._ready if one.done and not one.done[-1].archived]
 
     @property
     def _undone(self) -> list[Collection]:

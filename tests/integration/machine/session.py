@@ -9,6 +9,9 @@ from random import Random
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from adapters.postgres.connection import Database, open_database
 from adapters.postgres.ledger import PostgresLedger
 from domain.model.migration import Migration, State
@@ -42,6 +45,9 @@ UPDATE migration_ledger.flow_ranges SET free_at = free_at - interval '1 day', ho
 
 # Whether an applier gave the lease of a generation back, and left nothing to be looked at again.
 _RELEASED = "SELECT released FROM applications WHERE generation = $1"
+
+# All objects; none of this machine's is so large that it is not here.
+_OBJECTS = "SELECT content FROM objects"
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,18 @@ class Session:
         """Whether there is nothing left to do for workers."""
         tools = self.world.tools
         return not (await tools.applications.lagging() or await tools.ranges.remaining())
+
+    async def kept(self) -> bytes:
+        """Everything that is in any object, uncompressed."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(_OBJECTS)
+        return b"\n".join(
+            value
+            for row in rows
+            for column in pq.read_table(pa.BufferReader(row["content"])).columns
+            for value in column.to_pylist()
+            if isinstance(value, bytes)
+        )
 
     async def released(self, generation: UUID) -> bool:
         """Whether the next applier of a generation takes it from nobody."""

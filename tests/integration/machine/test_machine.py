@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase
 from hypothesis.stateful import run_state_machine_as_test
 
 from adapters.postgres import flow_ranges
-from domain.use_cases import apply_changes, merge, work_flows
+from domain.use_cases import apply_changes, erase, gather, merge, pack, work_flows
 from domain.use_cases.flows import reading
 from domain.use_cases.steps import drop, flow_control, step_run
 from tests.integration.machine.rules import Machine, Tally
@@ -33,6 +33,10 @@ def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drop, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(work_flows, "IDLE_SECONDS", 0.02)
     monkeypatch.setattr(flow_ranges, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(gather, "FIRST_POINTS", 4)
+    monkeypatch.setattr(gather, "MOST_POINTS", 4)
+    monkeypatch.setattr(pack, "ALWAYS", 1)
+    monkeypatch.setattr(erase, "BODIES_AT_ONCE", 1)
     for module in (flow_control, step_run):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
 
