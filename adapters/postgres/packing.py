@@ -7,12 +7,13 @@ from adapters.postgres.appending import Outcome, append_last, encode_events
 from adapters.postgres.bodies import claim_bodies
 from adapters.postgres.connection import Database
 from adapters.postgres.generations import follow, lock_generations
-from adapters.postgres.heads import move_heads
+from adapters.postgres.heads import known_heads, move_heads
 from adapters.postgres.objects import put_objects
 from domain.model.aggregate import NOT_RECORDED, Context
 from domain.model.bodies import Manifest, address_of, encode_manifest
 from domain.model.errors import ChangedMeanwhile, Rejected
 from domain.model.generation import Generation
+from domain.model.points import id_of
 from domain.model.recorded import Heads
 
 NOTHING = Outcome(None, "appended", 0, 0)
@@ -36,11 +37,13 @@ async def record_pack(
             raise Rejected(f"generation {generation} does not exist or was dropped or released")
         manifest = _manifest(heads)
         claimed = await claim_bodies(connection, manifest.objects)
+        known = await known_heads(connection, locked.gid, manifest.keys)
+        for key, hash_ in zip(manifest.keys, manifest.hashes, strict=True):
+            if known[key][0] != hash_:
+                raise ChangedMeanwhile(f"point {id_of(key)} was changed while it was packed")
         moved = await move_heads(connection, locked.gid, manifest, claimed.numbers)
         if not moved:
             return NOTHING, 0
-        if moved < len(manifest):
-            raise ChangedMeanwhile("points were changed while they were packed; read them again")
         content = encode_manifest(manifest)
         await put_objects(connection, {address_of(content): content})
         fields: dict[str, Any] = {"manifest": address_of(content), "points": moved}

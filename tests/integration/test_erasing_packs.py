@@ -1,5 +1,6 @@
 """Points that were packed, archived or held, and are to be erased."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -145,7 +146,10 @@ async def test_what_nobody_refers_to_goes_too(world: World) -> None:
     assert not any(SECRET in payload for payload in await everywhere(world))
 
 
-async def test_a_pack_takes_no_point_along_that_was_changed_meanwhile(world: World) -> None:
+@pytest.mark.parametrize("changed", [[1], range(9)])
+async def test_a_pack_takes_no_point_along_that_was_changed_meanwhile(
+    world: World, changed: Sequence[int]
+) -> None:
     generation, points = await history(world)
     for row in range(3):
         await world.write(generation, about(points, row, 11))
@@ -153,12 +157,13 @@ async def test_a_pack_takes_no_point_along_that_was_changed_meanwhile(world: Wor
 
     async def record(*given: Any) -> int:
         if not written:
-            written.append(await world.write(generation, about(points, 1, 13)))
+            new = PointBatch.concatenate([about(points, row, 13) for row in changed])
+            written.append(await world.write(generation, new))
         return await world.ledger.pack(*given)
 
     tools = replace(world.tools, ledger=Wrapped(world.ledger, pack=record))
     await pack(tools, await world.status(generation), MARA)
-    person = [id_of(points.keys[row]) for row in (0, 1, 2, 3, 5)]
+    person = [id_of(points.keys[row]) for row in {0, 1, 2, 3, 5, *changed}]
     await erase(world, await find(world, person))
     assert not any(SECRET in payload for payload in await everywhere(world))
 

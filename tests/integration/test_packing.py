@@ -12,7 +12,7 @@ import pytest
 
 from adapters.postgres.connection import Database
 from adapters.postgres.head_history import complete_pasts
-from domain.model.bodies import decode_manifest, encode_body
+from domain.model.bodies import decode_body, decode_manifest, encode_body
 from domain.model.errors import Corrupt, ObjectMissing, Rejected
 from domain.model.generation import Generation
 from domain.model.points import PointBatch
@@ -104,6 +104,24 @@ async def test_what_lies_together_stays(world: World) -> None:
 
     assert again == Packed(together=(await world.status(generation)).points)
     assert await world.ledger.head() == head
+
+
+async def test_what_comes_to_lie_where_it_was_packed_before(world: World) -> None:
+    """The pack is the same body again: some points are in it already, others return to it."""
+    generation = await history(world)
+    first = await packed(world, generation)
+    before = await content(world, generation, (await world.status(generation)).recorded)
+    heads = await world.ledger.heads(generation)
+    body = decode_body(await world.tools.objects.get(heads.objects[0]))
+    for row in range(5):
+        await world.delete(generation, body.keys[row : row + 1])
+        await world.write(generation, body.take([row]))
+
+    again = await packed(world, generation)
+
+    assert (first.bodies, again.points, again.bodies) == (3, 5, 1)
+    assert await world.ledger.count_bodies(generation) == 3
+    assert await content(world, generation, (await world.status(generation)).recorded) == before
 
 
 async def test_stores_get_on_as_if_nothing_had_happened(world: World) -> None:
