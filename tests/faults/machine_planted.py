@@ -19,8 +19,8 @@ MACHINE_PLANTS = (
         (
             Replacement(
                 CHANGE_SETS,
-                "        kept.append(row)\n        before.append(head_hash)\n",
-                "        kept.append(row)\n        before.append(hash_)\n",
+                "        kept[row] = head_hash\n",
+                "        kept[row] = hash_\n",
             ),
         ),
         found_by="heads",
@@ -304,6 +304,11 @@ MACHINE_PLANTS = (
                 "adapters/postgres/heads.py",
                 "    WHERE h.gid = $1 AND h.hash = u.hash AND (h.body,",
                 "    WHERE h.gid = $1 AND (h.body,",
+            ),
+            Replacement(
+                "adapters/postgres/packing.py",
+                "            if known[key][0] != hash_:\n",
+                "            if key not in known:\n",
             ),
         ),
         found_by="Corrupt",
