@@ -246,6 +246,8 @@ class Collection:
                 self._put(one, last.before.get(one))
         self.name, self.known = last.name, last.known
         self.ours = True if last.replaced else last.ours
+        if last.replaced:  # it was made anew: there is nothing left of what a restore changed
+            self.done.clear()
         self.undone.append(last.spec)
 
     def archive(self) -> None:

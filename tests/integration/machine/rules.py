@@ -43,6 +43,7 @@ courses = st.builds(
     order=numbers,
 )
 ways_back = st.none() | courses
+graces = st.sampled_from([NOW, GRACE])
 
 
 class Machine(RuleBasedStateMachine):
@@ -178,25 +179,36 @@ class Machine(RuleBasedStateMachine):
         """A version becomes a collection of its own."""
         self._do(lambda: self.does.rebuild(_one(self.model.moments, which), course))
 
-    @rule(which=numbers, ids=ids, everywhere=st.booleans(), course=courses)
-    def erase(self, which: int, ids: list[Id], everywhere: bool, course: Course) -> None:  # noqa: FBT001
-        """Points go for good, also from versions and objects."""
+    @rule(which=numbers, ids=ids, everywhere=st.booleans(), course=courses, later=wishes)
+    def erase(
+        self,
+        which: int,
+        ids: list[Id],
+        everywhere: bool,  # noqa: FBT001
+        course: Course,
+        later: list[Wish],
+    ) -> None:
+        """Points go for good, also from versions and objects; and some are written again."""
         first = _one(self._known, which)
         others = [one for one in self._recorded if everywhere and one is not first]
         self._do(lambda: self.keeps.erase([first, *others], ids, course))
+        self._do(lambda: self.does.write(first, later))
 
     @rule(which=numbers, course=courses)
     def pack(self, which: int, course: Course) -> None:
         """What a collection is lies together."""
         self._do(lambda: self.keeps.pack(_one(self._known, which), course))
 
-    @rule(which=numbers, course=courses)
-    def retain(self, which: int, course: Course) -> None:
+    @rule(which=numbers, course=courses, grace=graces, later=wishes)
+    def retain(self, which: int, course: Course, grace: timedelta, later: list[Wish]) -> None:
         """Nobody goes back to earlier versions any more, but to those with labels."""
-        self._do(lambda: self.keeps.retain(_one(self._known, which), course))
+        collection = _one(self._known, which)
+        self._do(lambda: self.keeps.retain(collection, course))
+        self._do(lambda: self.keeps.sweep(grace, course))
+        self._do(lambda: self.does.write(collection, later))
 
-    @rule(grace=st.sampled_from([NOW, GRACE]), course=courses)
-    def sweep(self, grace: timedelta, course: Course) -> None:
+    @rule(course=courses, grace=graces)
+    def sweep(self, course: Course, grace: timedelta) -> None:
         """What nobody needs goes."""
         self._do(lambda: self.keeps.sweep(grace, course))
 
