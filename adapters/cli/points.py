@@ -17,7 +17,9 @@ from domain.model.errors import LedgerError, Rejected
 from domain.use_cases.wait_applied import Wait, wait_applied
 from domain.use_cases.write_points import LiveCollection, Write, Written, open_live
 
-File = Annotated[str, typer.Argument(help="JSON Lines, or a .parquet file; - for standard input.")]
+File = Annotated[
+    str, typer.Argument(help="JSON Lines, or a .parquet file; - for either on standard input.")
+]
 Waiting = Annotated[
     Wait,
     typer.Option(

@@ -4,10 +4,14 @@ Both come in batches, so that memory does not grow with the file. What is wrong 
 the row, and the point.
 """
 
+import errno
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any, TypeVar
 
 import numpy as np
@@ -25,13 +29,17 @@ from domain.model.canonical import (
     multi_vectors,
     payloads_of,
     points_of,
+    vector_named,
 )
-from domain.model.errors import InvalidPoint, Rejected
-from domain.model.points import PointBatch, key_of
+from domain.model.errors import DiskFull, InvalidPoint, Rejected
+from domain.model.points import PointBatch, id_of, key_of
 from domain.model.schema import CollectionSchema, VectorKind, VectorSpec
 from domain.use_cases.write_points import Delete, SetPayload, Upsert, Write
 
 STDIN = "-"
+STDIN_NAMED = "standard input"
+MAGIC = b"PAR1"
+"""A Parquet file begins with it, and no JSON does."""
 BATCH_BYTES = 8 * 2**20
 """Lines of about so many bytes make a batch, if their number does not."""
 
@@ -43,54 +51,86 @@ def read_writes(kind: str, file: str, schema: CollectionSchema, size: int) -> It
 
     Args:
         kind: ``upsert``, ``delete`` or ``set-payload``.
-        file: its path, or ``-`` for JSON Lines on standard input.
+        file: its path; or ``-`` for standard input, whose first bytes say what it is.
         schema: of the collection.
         size: points of a write, at most.
 
     Raises:
         Rejected: the file is missing or is not what its name says.
         InvalidPoint: a point that the collection cannot take.
+        DiskFull: there is no room for the Parquet of standard input, which has to be in a file.
     """
-    if file.endswith(SUFFIX):
-        yield from _from_parquet(kind, Path(file), schema, size)
-        return
+    if file == STDIN:
+        head = sys.stdin.buffer.readline(len(MAGIC))
+        if head != MAGIC:
+            rest = b"" if head.endswith(b"\n") else sys.stdin.buffer.readline()
+            lines = chain([head + rest], sys.stdin.buffer)
+            yield from _from_lines(kind, STDIN_NAMED, lines, schema, size)
+            return
+        with _copied(head) as copy:
+            yield from _from_parquet(kind, STDIN_NAMED, copy, schema, size)
+    elif file.endswith(SUFFIX):
+        yield from _from_parquet(kind, file, Path(file), schema, size)
+    else:
+        with ExitStack() as stack:
+            yield from _from_lines(kind, file, _open(stack, file), schema, size)
+
+
+def _from_lines(
+    kind: str, name: str, lines: Iterable[bytes], schema: CollectionSchema, size: int
+) -> Iterator[Write]:
     make: dict[str, Callable[[Sequence[Any]], Write]] = {
         "upsert": lambda found: Upsert(points_of(schema, found)),
         "delete": lambda found: Delete(keys_of(found)),
         "set-payload": lambda found: SetPayload(payloads_of(found)),
     }
-    name = "standard input" if file == STDIN else file
-    for first, documents in _documents(file, name, size):
+    for first, documents in _documents(name, lines, size):
         yield _placed(f"{name}, from line {first}", make[kind], documents)
 
 
-def _documents(file: str, name: str, size: int) -> Iterator[tuple[int, list[Any]]]:
+def _documents(name: str, lines: Iterable[bytes], size: int) -> Iterator[tuple[int, list[Any]]]:
     """Documents with the number of the first one's line; empty lines count as lines only."""
     documents: list[Any] = []
     first, read = 1, 0
-    with ExitStack() as stack:
-        for number, line in enumerate(_open(stack, file), 1):
-            if line.strip():
-                try:
-                    documents.append(orjson.loads(line))
-                except orjson.JSONDecodeError as error:
-                    raise InvalidPoint(f"{name}, line {number} is not JSON: {error}") from error
-            read += len(line)
-            if len(documents) == size or read > BATCH_BYTES:
-                if documents:
-                    yield first, documents
-                documents, first, read = [], number + 1, 0
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                documents.append(orjson.loads(line))
+            except orjson.JSONDecodeError as error:
+                raise InvalidPoint(f"{name}, line {number} is not JSON: {error}") from error
+        read += len(line)
+        if len(documents) == size or read > BATCH_BYTES:
+            if documents:
+                yield first, documents
+            documents, first, read = [], number + 1, 0
     if documents:
         yield first, documents
 
 
 def _open(stack: ExitStack, file: str) -> IO[bytes]:
-    if file == STDIN:
-        return sys.stdin.buffer
     try:
         return stack.enter_context(Path(file).open("rb"))
     except OSError as error:
         raise Rejected(f"{file} cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def _copied(head: bytes) -> Iterator[IO[bytes]]:
+    """Standard input as a file, since Parquet is read from its end.
+
+    Raises:
+        DiskFull: there is no room for it.
+    """
+    try:
+        with TemporaryFile() as copy:
+            copy.write(head)
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+            copy.seek(0)
+            yield copy
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise DiskFull("the folder for temporary files", str(error.strerror)) from error
 
 
 def _placed(where: str, make: Callable[[T], Write], given: T) -> Write:
@@ -100,21 +140,23 @@ def _placed(where: str, make: Callable[[T], Write], given: T) -> Write:
         raise InvalidPoint(f"{where}: {error}") from error
 
 
-def _from_parquet(kind: str, path: Path, schema: CollectionSchema, size: int) -> Iterator[Write]:
+def _from_parquet(
+    kind: str, name: str, source: Path | IO[bytes], schema: CollectionSchema, size: int
+) -> Iterator[Write]:
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(source)
     except (OSError, pa.ArrowInvalid) as error:
-        raise Rejected(f"{path} cannot be read as Parquet: {error}") from error
+        raise Rejected(f"{name} cannot be read as Parquet: {error}") from error
     with file:
-        wanted = _columns(path, kind, file.schema_arrow.names, schema)
+        wanted = _columns(name, kind, file.schema_arrow.names, schema)
         row = 0
         for batch in file.iter_batches(size, columns=wanted):
-            where = f"{path}, from row {row + 1}"
+            where = f"{name}, from row {row + 1}"
             yield _placed(where, lambda b: _write(kind, b, schema), batch)
             row += len(batch)
 
 
-def _columns(path: Path, kind: str, there: Sequence[str], schema: CollectionSchema) -> list[str]:
+def _columns(file: str, kind: str, there: Sequence[str], schema: CollectionSchema) -> list[str]:
     """The columns to be read.
 
     Raises:
@@ -127,16 +169,16 @@ def _columns(path: Path, kind: str, there: Sequence[str], schema: CollectionSche
         name for name in there if name not in {"id", "payload", *vectors} and kind == "upsert"
     ]
     if missing:
-        raise Rejected(f"{path} has no column {missing[0]!r}; it has {', '.join(there)}")
+        raise Rejected(f"{file} has no column {missing[0]!r}; it has {', '.join(there)}")
     if unknown:
         raise Rejected(
-            f"{path} has a column {unknown[0]!r}, and the collection takes id, payload, "
+            f"{file} has a column {unknown[0]!r}, and the collection takes id, payload, "
             f"{', '.join(vectors)}"
         )
     if kind != "upsert":
         return needed
     if not set(vectors) & set(there):
-        raise Rejected(f"{path} has no vectors; there may be columns {', '.join(vectors)}")
+        raise Rejected(f"{file} has no vectors; there may be columns {', '.join(vectors)}")
     return list(there)
 
 
@@ -200,31 +242,34 @@ def _encoded(spec: VectorSpec, column: Any, keys: Sequence[bytes], name: str) ->
     return [next(encoded) if there else None for there in valid]
 
 
-def _rows(spec: VectorSpec, lists: Any) -> Any:
+def _rows(spec: VectorSpec, lists: Any, owners: Sequence[bytes], name: str) -> Any:
     """`(n, dimension)` numbers of an Arrow array of lists without nulls."""
     numbers = lists.flatten()
     if not (pa.types.is_floating(numbers.type) or pa.types.is_integer(numbers.type)):
         raise pa.ArrowInvalid("no numbers")
     if numbers.null_count:
-        raise InvalidPoint("a vector has null for a number")
+        raise InvalidPoint(f"{vector_named(name)} has null for a number")
     lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
-    wrong = lengths[lengths != spec.dimension]
+    wrong = np.flatnonzero(lengths != spec.dimension)
     if wrong.size:
         raise InvalidPoint(
-            f"a vector has {wrong[0]} numbers, and the collection takes {spec.dimension}"
+            f"point {id_of(owners[wrong[0]])}: {vector_named(name)} is {lengths[wrong[0]]} "
+            f"numbers, and the collection takes {spec.dimension} numbers"
         )
     return numbers.to_numpy(zero_copy_only=False).reshape(-1, spec.dimension)
 
 
 def _dense(spec: VectorSpec, column: Any, owners: Sequence[bytes], name: str) -> list[bytes]:
-    return dense_vectors(spec, _rows(spec, column), owners, name)
+    return dense_vectors(spec, _rows(spec, column, owners, name), owners, name)
 
 
 def _multi(spec: VectorSpec, column: Any, owners: Sequence[bytes], name: str) -> list[bytes]:
     counts = pc.list_value_length(column).to_numpy(zero_copy_only=False)
     if not counts.all():
         raise InvalidPoint(f"vector {name!r} must be a list of vectors, and is empty for a point")
-    return multi_vectors(spec, _rows(spec, column.flatten()), owners, counts, name)
+    each = [key for key, count in zip(owners, counts, strict=True) for _ in range(count)]
+    rows = _rows(spec, column.flatten(), each, name)
+    return multi_vectors(spec, rows, owners, counts, name)
 
 
 def _sparse(_spec: VectorSpec, column: Any, _owners: Sequence[bytes], _name: str) -> list[bytes]:

@@ -140,7 +140,7 @@ def canonical_rows(
     """
     if rows.shape[1] != spec.dimension:
         raise InvalidPoint(
-            f"point {id_of(owners[0])}: {_named(name)} has {rows.shape[1]} numbers, and the "
+            f"point {id_of(owners[0])}: {vector_named(name)} has {rows.shape[1]} numbers, and the "
             f"collection takes {spec.dimension}"
         )
     wide = rows.astype(np.float64, copy=False)
@@ -149,8 +149,8 @@ def canonical_rows(
     finite = np.isfinite(kept).all(axis=1)
     if not finite.all():
         raise InvalidPoint(
-            f"point {id_of(owners[int(np.argmin(finite))])}: {_named(name)} has NaN, infinity, or "
-            "a number beyond float32"
+            f"point {id_of(owners[int(np.argmin(finite))])}: {vector_named(name)} has NaN, "
+            "infinity, or a number beyond float32"
         )
     if spec.distance is not Distance.COSINE:
         return kept
@@ -295,9 +295,9 @@ def _vectors(schema: CollectionSchema, key: bytes, document: Document) -> dict[s
     vectors = vector if isinstance(vector, dict) else {"": vector}
     unknown = sorted(vectors.keys() - schema.vectors.keys())
     if unknown:
-        listed = ", ".join(_named(name) for name in sorted(schema.vectors))
+        listed = ", ".join(vector_named(name) for name in sorted(schema.vectors))
         raise InvalidPoint(
-            f"point {id_of(key)}: the collection has no {_named(unknown[0])}; it has {listed}"
+            f"point {id_of(key)}: the collection has no {vector_named(unknown[0])}; it has {listed}"
         )
     return vectors
 
@@ -323,7 +323,9 @@ def _dense(spec: VectorSpec, name: str, given: Sequence[tuple[bytes, Any]]) -> l
 def _multi(spec: VectorSpec, name: str, given: Sequence[tuple[bytes, Any]]) -> list[bytes]:
     for key, vectors in given:
         if not isinstance(vectors, list) or not vectors:
-            raise InvalidPoint(f"point {id_of(key)}: {_named(name)} must be a list of vectors")
+            raise InvalidPoint(
+                f"point {id_of(key)}: {vector_named(name)} must be a list of vectors"
+            )
     owners = [key for key, vectors in given for _ in vectors]
     rows = _array(spec, name, owners, [row for _, vectors in given for row in vectors])
     counts = [len(vectors) for _, vectors in given]
@@ -335,13 +337,13 @@ def _sparse(_spec: VectorSpec, name: str, given: Sequence[tuple[bytes, Any]]) ->
     for key, vector in given:
         if not isinstance(vector, dict) or vector.keys() != {"indices", "values"}:
             raise InvalidPoint(
-                f"point {id_of(key)}: {_named(name)} is sparse, and takes "
+                f"point {id_of(key)}: {vector_named(name)} is sparse, and takes "
                 '{"indices": [...], "values": [...]}'
             )
         try:
             encoded.append(canonical_sparse(vector["indices"], vector["values"]))
         except InvalidPoint as error:
-            raise InvalidPoint(f"point {id_of(key)}: {_named(name)}: {error}") from error
+            raise InvalidPoint(f"point {id_of(key)}: {vector_named(name)}: {error}") from error
     return encoded
 
 
@@ -353,7 +355,7 @@ def _array(
         if not isinstance(row, list) or len(row) != spec.dimension:
             found = f"{len(row)} numbers" if isinstance(row, list) else f"{type(row).__name__}"
             raise InvalidPoint(
-                f"point {id_of(key)}: {_named(name)} is {found}, and the collection takes "
+                f"point {id_of(key)}: {vector_named(name)} is {found}, and the collection takes "
                 f"{spec.dimension} numbers"
             )
     try:
@@ -363,7 +365,9 @@ def _array(
     if array.ndim != 2 or array.dtype.kind not in "fiu":  # noqa: PLR2004  # rows and columns
         numbers = zip(owners, rows, strict=True)
         bad = next((key for key, row in numbers if not all(map(_is_number, row))), owners[0])
-        raise InvalidPoint(f"point {id_of(bad)}: {_named(name)} has something that is no number")
+        raise InvalidPoint(
+            f"point {id_of(bad)}: {vector_named(name)} has something that is no number"
+        )
     return array
 
 
@@ -380,5 +384,6 @@ def _of(key: bytes, encode: Any, value: Any) -> bytes:
     return encoded
 
 
-def _named(name: str) -> str:
+def vector_named(name: str) -> str:
+    """A vector in words; one of them may have no name."""
     return f"vector {name!r}" if name else "unnamed vector"

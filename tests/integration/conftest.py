@@ -1,5 +1,7 @@
 """A world for each test: a ledger of its own, and collections of its own in one Qdrant node."""
 
+import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,9 +13,11 @@ from adapters.embedded.stack import start_servers
 from adapters.embedded.supervisor import Supervisor
 from adapters.postgres.connection import Database
 from adapters.postgres.ledger import PostgresLedger
+from adapters.settings import PREFIX
 from domain.use_cases import apply_changes, work_flows
 from domain.use_cases.steps import drop
 from tests.infra.qdrant import configured_url
+from tests.integration.commands import write_settings
 from tests.integration.opening import open_world
 from tests.integration.worlds import World
 
@@ -53,6 +57,25 @@ async def world(
     opened = open_world(ledger_database, database, ledger, shared_qdrant_url, tmp_path)
     async with opened as world:
         yield world
+
+
+@pytest.fixture
+def world_settings(world: World, shared_qdrant_url: str, tmp_path: Path) -> None:
+    """A settings file with which commands find the world; to be used before `typed_here`."""
+    write_settings(world, shared_qdrant_url, tmp_path)
+
+
+@pytest.fixture
+def typed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder of its own; a command in this process logs in its own way while it runs."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    yield
+    root.handlers[:], root.level = before
 
 
 @asynccontextmanager

@@ -1,48 +1,25 @@
 """`log verify` and `log events`: what they say, what they take, how they end."""
 
 import asyncio
-import logging
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from adapters.cli.main import app
 from adapters.postgres.ledger import PostgresLedger
-from adapters.settings import PREFIX
 from domain.model.aggregate import Actor, Context
 from domain.model.generation import Application
 from tests.contract.builders import application, command
 from tests.contract.tampering import forget_after, tampering, write_hashes_anew
 from tests.e2e.program import Ended
+from tests.integration.commands import NOWHERE, run
 
-NOWHERE = "127.0.0.1:9"
+pytestmark = pytest.mark.usefixtures("typed_here")
+
 DEAD = ("--kafka-bootstrap", NOWHERE, "--qdrant-url", f"http://{NOWHERE}")
 """The other servers, which these commands do not need."""
 NO_DATABASE = f"postgresql://me:s3cret@{NOWHERE}/ledger"
 WHY = Context(Actor("mara", "setting"), reason="[bold]domains[/bold]", correlation_id="m-1")
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder without settings; a command logs in its own way, and no longer than it runs."""
-    monkeypatch.chdir(tmp_path)
-    for name in os.environ:
-        if name.startswith(PREFIX):
-            monkeypatch.delenv(name)
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level)
-    yield
-    root.handlers[:], root.level = before
-
-
-async def run(*arguments: str, said: str = "") -> Ended:
-    """Run the program in a thread of this process."""
-    ended = await asyncio.to_thread(CliRunner().invoke, app, arguments, input=said)
-    return Ended(ended.exit_code, ended.stdout, ended.stderr)
 
 
 @dataclass(frozen=True)
@@ -57,8 +34,8 @@ class Log:
     url: str
     heads: list[str]
 
-    async def run(self, *arguments: str, said: str = "") -> Ended:
-        return await run("log", *arguments, "--database-url", self.url, *DEAD, said=said)
+    async def run(self, *arguments: str, stdin: str = "") -> Ended:
+        return await run("log", *arguments, "--database-url", self.url, *DEAD, stdin=stdin)
 
 
 def file(*lines: str) -> str:
@@ -95,7 +72,7 @@ async def test_an_unaltered_ledger_prints_a_head_that_it_can_be_compared_with(lo
 
 
 async def test_a_head_is_read_from_standard_input(log: Log) -> None:
-    ended = await log.run("verify", "--against", "-", said=f"{log.heads[3]}\n")
+    ended = await log.run("verify", "--against", "-", stdin=f"{log.heads[3]}\n")
     assert ended.status == 0, ended.err
     assert "1 noted heads compared" in ended.out
 

@@ -1,10 +1,13 @@
 """Files of points become writes, a batch at a time; what is wrong names the line."""
 
 import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import orjson
@@ -15,7 +18,7 @@ import pytest
 from adapters.files import read_points
 from adapters.files.parquet import ParquetFile
 from adapters.files.read_points import STDIN, read_writes
-from domain.model.errors import InvalidPoint, Rejected
+from domain.model.errors import DiskFull, InvalidPoint, Rejected
 from domain.model.points import (
     PointBatch,
     encode_dense,
@@ -75,6 +78,47 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         Delete([key_of(1)]),
         Delete([key_of(2)]),
     ]
+
+
+def test_standard_input_is_a_pipe_of_either_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can go back in a pipe, and its first bytes may be all that is there."""
+    path = Path(table(tmp_path, id=[7, 8], vector=[[1.0, 2.0], [3.0, 4.0]]))
+    for content in (path.read_bytes(), b"7\n8", b'\n\r\n{"id": 7}\n8\n'):
+        with piped(content) as pipe:
+            monkeypatch.setattr(sys, "stdin", pipe)
+            [write] = read_writes("delete", STDIN, PLAIN, 10)
+        assert write == Delete([key_of(7), key_of(8)])
+    with piped(b"") as pipe:
+        monkeypatch.setattr(sys, "stdin", pipe)
+        assert not list(read_writes("delete", STDIN, PLAIN, 10))
+
+
+@contextmanager
+def piped(content: bytes) -> Iterator[IO[str]]:
+    """A pipe that has this content, which must fit into one."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as file:
+        file.write(content)
+    with os.fdopen(reader, encoding="utf-8") as pipe:
+        yield pipe
+
+
+def test_parquet_of_standard_input_needs_room_for_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = Path(table(tmp_path, id=[7])).read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    monkeypatch.setattr(read_points, "TemporaryFile", partial(Path("/dev/full").open, "w+b"))
+    with pytest.raises(DiskFull, match="folder for temporary files: No space left on device"):
+        list(read_writes("delete", STDIN, PLAIN, 10))
+
+
+def test_what_is_wrong_with_parquet_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"PAR1 but not really")))
+    with pytest.raises(Rejected, match="standard input cannot be read as Parquet"):
+        list(read_writes("delete", STDIN, PLAIN, 10))
 
 
 def test_wrong_lines_are_named_and_those_before_come(tmp_path: Path) -> None:
@@ -146,8 +190,12 @@ def test_parquet_as_others_write_it(tmp_path: Path) -> None:
         ({"vector": [[1.0, 2.0]]}, "has no column 'id'; it has vector"),
         ({"id": [1], "payload": ["{}"]}, "has no vectors; there may be columns vector"),
         ({"id": [1], "vector": [[1.0, 2.0]], "vector__x": [[1.0]]}, "column 'vector:x', and the"),
-        ({"id": [1], "vector": [[1.0]]}, "from row 1: a vector has 1 numbers, and .* takes 2"),
-        ({"id": [1], "vector": [[1.0, None]]}, "from row 1: a vector has null for a number"),
+        ({"id": [1], "vector": [[1.0]]}, "from row 1: point 1: unnamed vector is 1 num.* takes 2"),
+        (
+            {"id": [1, 2, 3], "vector": [[1.0, 2.0], None, [1.0, 2.0, 3.0]]},
+            "from row 1: point 3: unnamed vector is 3 numbers, and the collection takes 2 numbers",
+        ),
+        ({"id": [1], "vector": [[1.0, None]]}, "from row 1: unnamed vector has null for a number"),
         ({"id": [1], "vector": [["a", "b"]]}, "column 'vector' is list"),
         ({"id": [1], "vector": ["text"]}, "column 'vector' is string, and .* dense 2 dot"),
         ({"id": [1], "vector": [[1.0, float("nan")]]}, "point 1: unnamed vector has NaN"),
