@@ -384,9 +384,11 @@ class _Lane(Generic[D]):
         self, lease: Lease, status: GenerationStatus, batch: Sequence[Recorded]
     ) -> None:
         done = self._begun.done_of(lease, batch) if self._begun is not None else 0
+        points = 0
         try:
             async with self._leased():
-                points = await self._effects.apply(status.store, status.physical, batch, done)
+                if not await self._effects.needless(status, batch):
+                    points = await self._effects.apply(status.store, status.physical, batch, done)
         except Throttled as error:
             self._begun = Begun(lease, batch[0].version, batch[-1].version, error.done)
             raise

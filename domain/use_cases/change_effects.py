@@ -95,6 +95,18 @@ class Effects:
                 await store.write_witness(physical, None)
         return 0
 
+    async def needless(self, status: GenerationStatus, batch: Sequence[Recorded]) -> bool:
+        """Whether points are to be written to a collection that is dropped afterwards.
+
+        On a full disk they could not be, and the drop that makes room would wait for them.
+        """
+        if not status.gone or not isinstance(batch[0].event, Generation.ChangeSetRecorded):
+            return False
+        (last,) = await self._tools.ledger.events(
+            status.generation, after=status.recorded - 1, through=status.recorded
+        )
+        return isinstance(last.event, Generation.Dropped)
+
     async def _write(self, store: ResumedWrites, physical: str, batch: Sequence[Recorded]) -> int:
         manifests = await self._manifests(batch)
         last: dict[bytes, tuple[Manifest, int]] = {}
