@@ -2,7 +2,7 @@
 
 import errno
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from adapters.archive.check import check
 from adapters.archive.export import export as write_archive
 from adapters.archive.folder import ArchiveFolder
 from adapters.archive.load import load
-from adapters.archive.manifest import EVENTS, OBJECTS, Manifest
+from adapters.archive.manifest import EVENTS, OBJECTS, Lacking, Manifest
 from adapters.bootstrap import object_storage, with_endpoints
 from adapters.cli.bar import events_bar
 from adapters.cli.command import FAILED, Cli, Yes
@@ -148,5 +148,10 @@ def _show(cli: Cli, manifest: Manifest, folder: Path, what: str) -> None:
         cli.console.print(
             f"[red]{len(manifest.lacking)} objects could not be read[/red] and are not in it:"
         )
-        for one in manifest.lacking[:LACKING_NAMED]:
-            cli.console.print(f"  {one.address}: {one.why}", markup=False, soft_wrap=True)
+        name_lacking(cli, manifest.lacking)
+
+
+def name_lacking(cli: Cli, lacking: Sequence[Lacking]) -> None:
+    """Name the first objects that an archive lacks, and why it does."""
+    for one in lacking[:LACKING_NAMED]:
+        cli.console.print(f"  {one.address}: {one.why}", markup=False, soft_wrap=True)

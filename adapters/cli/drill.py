@@ -17,8 +17,9 @@ import typer
 from adapters.archive.export import export
 from adapters.archive.folder import ArchiveFolder
 from adapters.archive.load import load
+from adapters.archive.manifest import Lacking
 from adapters.bootstrap import DEFAULT, Service, object_storage, open_service, with_endpoints
-from adapters.cli.archive import named_after
+from adapters.cli.archive import name_lacking, named_after
 from adapters.cli.command import FAILED, Cli
 from adapters.cli.recover import ports_of, recovering
 from adapters.cli.roles import COMPLAINTS, ROLES, work
@@ -83,7 +84,7 @@ class Report:
     collections: list[dict[str, Any]] = field(default_factory=list)
     views: list[dict[str, Any]] = field(default_factory=list)
     published: int = 0
-    lacking: int = 0
+    lacking: tuple[Lacking, ...] = ()
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -118,7 +119,7 @@ class Report:
             "collections": self.collections,
             "views": self.views,
             "published": self.published,
-            "lacking": self.lacking,
+            "lacking": [vars(one) for one in self.lacking],
         }
 
 
@@ -201,7 +202,7 @@ async def _bring_back(
             async with open_database(with_endpoints(settings).database_url or "") as database:
                 await upgrade(database)
                 manifest = await load(database, object_storage(settings), archive)
-        report.head, report.lacking = manifest.head, len(manifest.lacking)
+        report.head, report.lacking = manifest.head, manifest.lacking
         await _measure_loss(live, report)
         service = await stack.enter_async_context(open_service(settings, recovering=True))
         with report.timed("views"):
@@ -368,7 +369,8 @@ def _show(cli: Cli, report: Report) -> None:
     say(f"{report.published:,} messages published for {report.head.position:,} events")
     say(", ".join(f"{name} {took:.1f} s" for name, took in report.phases.items()), soft_wrap=True)
     if report.lacking:
-        say(f"[red]the archive lacks {report.lacking} objects[/red]; `archive verify` names them")
+        say(f"[red]the archive lacks {len(report.lacking)} objects[/red]:")
+        name_lacking(cli, report.lacking)
     lost = f"{report.lost:,} events, {report.lost_seconds:,.1f} s" if report.lost else "nothing"
     say(f"RPO: {lost} of what is recorded would be lost")
     say(f"RTO: {report.recovery_seconds:.1f} s to bring everything back")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -12,6 +13,11 @@ from typing import Any
 
 import pytest
 
+from adapters.bootstrap import DEFAULT, Service, open_service
+from adapters.settings import load_settings
+from domain.model.recorded import Cursor
+from domain.use_cases.relay import CURSOR
+from projections import PROJECTIONS
 from tests.docs.pages import ROOT, snippets_of
 from tests.e2e.application import build, client
 from tests.e2e.program import Up, environment, run, running, start
@@ -86,10 +92,67 @@ async def drills_that_end_early(up: Up) -> None:
     assert not scratch.exists()
 
 
+async def in_use(up: Up) -> dict[str, Any]:
+    """What a drill must not change, once everything is published and in the read models."""
+    settings = load_settings(
+        {"data_dir": str(up.data_dir)}, environment=up.settings, folder=up.folder
+    )
+    async with open_service(settings) as service, service.publisher() as publisher:
+        head = await service.ledger.head()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while {await service.cursors.get(CURSOR), *await view_cursors(service)} != {head}:
+                await asyncio.sleep(0.05)
+        views = {one.name: await service.views.find(one.name, limit=1000) for one in PROJECTIONS}
+        store = service.stores.store(DEFAULT)
+        return {
+            "head": head,
+            "generations": await service.applications.generations(),
+            "views": (await view_cursors(service), views),
+            "topics": await publisher.end_offsets(),
+            "aliases": await store.aliases(),
+            "points": {
+                name: [page async for page in store.scan(name)]
+                for name in await store.collections()
+            },
+            "witnesses": [await store.read_witness(one) for one in await store.collections()],
+            "files": await asyncio.to_thread(files, up.data_dir),
+        }
+
+
+async def view_cursors(service: Service) -> list[Cursor]:
+    """How far each read model is."""
+    return [await service.views.cursor(one.name) for one in PROJECTIONS]
+
+
+def files(data_dir: Path) -> set[Path]:
+    """Names in the data directory, without those that PostgreSQL and the node keep for themselves.
+
+    Of the node's collections only the folders are among them.
+    """
+    return {
+        found
+        for pattern in ("*", "*/*", "objects/**/*", "qdrant/shards/*")
+        for found in data_dir.glob(pattern)
+    }
+
+
 async def versions(up: Up, name: str) -> list[dict[str, Any]]:
     listed = await up.run("version", "list", name, "--json")
     assert listed.status == 0, listed.err
     return [{**one, "not_rebuildable": None} for one in listed.documents]
+
+
+async def looked_after(up: Up, name: str) -> None:
+    """Let the ledger know a collection, write a point to it, and give that version a label."""
+    adopted = await up.run("collection", "adopt", name, "--yes", "--reason", "from here on")
+    assert adopted.status == 0, adopted.err
+    lines = up.folder / "new.jsonl"
+    point = {"id": 90_001, "payload": {"source_id": "1"}, "vector": [1.0] + [0.0] * 15}
+    lines.write_text(json.dumps(point))
+    written = await up.run("points", "upsert", name, str(lines), "--wait", "readable")
+    assert written.status == 0, written.err
+    tagged = await up.run("version", "tag", name, "before-the-fire")
+    assert tagged.status == 0, tagged.err
 
 
 async def test_the_how_to_brings_back_what_a_machine_had(tmp_path: Path) -> None:
@@ -99,25 +162,22 @@ async def test_the_how_to_brings_back_what_a_machine_had(tmp_path: Path) -> None
     async with running(tmp_path / "first", settings={}) as up:
         application = await build("a", up.url("database"), up.url("qdrant"), points=400)
         shared = application.shared["documents"]
-        adopted = await up.run("collection", "adopt", shared, "--yes", "--reason", "from here on")
-        assert adopted.status == 0, adopted.err
-        lines = up.folder / "new.jsonl"
-        point = {"id": 90_001, "payload": {"source_id": "1"}, "vector": [1.0] + [0.0] * 15}
-        lines.write_text(json.dumps(point))
-        written = await up.run("points", "upsert", shared, str(lines), "--wait", "readable")
-        assert written.status == 0, written.err
-        tagged = await up.run("version", "tag", shared, "before-the-fire")
-        assert tagged.status == 0, tagged.err
+        await looked_after(up, shared)
         await kill_exports(up, archive)
+        before = await in_use(up)
+        assert before["topics"]
+        assert before["points"].keys() == set(application.shared.values())
 
         told = await typed("in use", archive, up.data_dir, up.folder)
 
         assert told.count("\nequal\n") == 1, told
         assert "RPO: nothing of what is recorded would be lost" in told
+        assert re.search(r"^RTO: \d+\.\d s to bring everything back$", told, re.MULTILINE), told
         points, noted = await application.points(shared), await versions(up, shared)
         head = (await up.run("log", "verify")).out
         assert points[90_001][0] == {"source_id": "1"}
         await drills_that_end_early(up)
+        assert await in_use(up) == before
         refused = await up.run("archive", "import", str(archive), "--yes")
         assert (refused.status, "is in use by process" in refused.err) == (2, True), refused.err
         await application.qdrant.close()
