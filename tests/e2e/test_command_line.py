@@ -1,17 +1,22 @@
 """One migration through every layer, from the command line, with the processes killed."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import uuid4
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import pytest_asyncio
-from qdrant_client.models import PointStruct
+from qdrant_client.models import Distance, PointStruct, VectorParams
 
+from adapters.embedders.lsa import LsaModel
+from adapters.settings import FILE, PREFIX
 from tests.e2e.application import Application, build, write_spec
 from tests.e2e.program import Up, running
 
@@ -24,6 +29,18 @@ pytestmark = [
 ]
 
 POINTS = 3000
+QUESTION = "how long is the notice period"
+NOTES = (
+    "The notice period is three months to the end of a quarter.",
+    "Notice must be given in writing, and a long letter is not needed.",
+    "Lunch is served in the canteen from noon until two.",
+    "A trial period is six months; during it notice is two weeks.",
+    "How to reset a password is described on the start page.",
+    "The canteen is closed during the long summer holidays.",
+    "Holidays are requested in writing, two weeks before.",
+    "Passwords are changed every three months.",
+)
+NOTES_DIMENSION = 6
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -156,8 +173,9 @@ async def test_a_version_is_labelled_and_rebuilt_after_its_store_lost_it(
     assert (version["points"], version["label"]) == (len(points), "")
     tag = ("version", "tag", name, "after the split", "--reason", "audit", "--json")
     for _ in range(2):
-        tagged = await up.run(*tag)
+        tagged = await up.run(*tag, settings={**up.settings, f"{PREFIX}ACTOR": "mara"})
         assert (tagged.status, tagged.document["digest"]) == (0, version["digest"])
+    await who_made_versions(up, name, applied.documents[-1]["id"])
     same = await up.run("verify", name, "--at", "after the split", "--json")
     assert (same.status, same.document["digest"]) == (0, version["digest"])
     unknown = await up.run("verify", name, "--at", "after the splitt")
@@ -184,6 +202,104 @@ async def test_a_version_is_labelled_and_rebuilt_after_its_store_lost_it(
     assert await application.points(f"{name}_then") == points
     verified = await up.run("verify", f"{name}_then", "--json")
     assert (verified.status, verified.document["digest"]) == (0, version["digest"])
+    await how_far_it_is(up, f"{name}_then", verified.document["through"])
+
+
+async def how_far_it_is(up: Up, name: str, version: int) -> None:
+    """What is recorded of a collection is applied and verified, and shown to people, too."""
+    async with asyncio.timeout(30):  # a read model, which follows
+        while True:
+            shown = (await up.run("collection", "show", name, "--json")).document
+            [generation] = shown["generations"]
+            if generation["verified"] == version:
+                break
+    assert generation["recorded"] == generation["applied"] == version
+    told = await up.run("collection", "show", name)
+    *_, head, row = (line.split() for line in told.out.splitlines())
+    columns = dict(zip(head, row, strict=False))
+    assert [columns[name] for name in ("recorded", "applied", "verified")] == [f"{version}"] * 3
+
+
+async def who_made_versions(up: Up, name: str, migration: str) -> None:
+    """The first version was noted by a migration, the second one by a person; the list says so."""
+    async with asyncio.timeout(30):
+        while len(found := (await up.run("version", "list", name, "--json")).documents) < 2:
+            pass
+    assert [(one["migration"], one["actor"]) for one in found] == [
+        (migration, "coordinator"),
+        ("", "mara"),
+    ]
+    listed = await up.run("version", "list", name)
+    head, noted, tagged = (line.split() for line in listed.out.splitlines())
+    assert {"migration", "actor"} <= set(head)
+    assert (migration[:8] in noted, noted[-1]) == (True, "coordinator")
+    assert (migration[:8] in tagged, tagged[-1]) == (False, "mara")
+
+
+async def test_a_position_or_a_time_is_a_version_to_search_rebuild_and_restore(
+    up: Up, application: Application
+) -> None:
+    name = f"{application.name}_notes"
+    model = LsaModel.fit(NOTES, NOTES_DIMENSION)
+    model.save(up.folder / "notes.npz")
+    (up.folder / FILE).write_text('[embedders.notes]\nlsa = "notes.npz"\n', encoding="utf-8")
+    cosine = VectorParams(size=NOTES_DIMENSION, distance=Distance.COSINE)
+    await application.qdrant.create_collection(name, vectors_config=cosine)
+    adopted = await up.run("collection", "adopt", name, "--yes", "--reason", "notes")
+    assert adopted.status == 0, adopted.err
+    first = dict(enumerate(NOTES))
+    position = await written(up, name, model, first)
+    then, before = datetime.now(UTC).isoformat(), await application.points(name)
+    best = nearest(model, first)
+    later = {best[0]: "Bicycles are parked in the yard.", 99: NOTES[best[0]]}
+    await written(up, name, model, later)
+
+    searched = ("search", name, QUESTION, "--limit", "3")
+    now = await up.run(*searched, "--json")
+    assert [hit["id"] for hit in now.documents] == nearest(model, first | later) != best
+    found = await up.run(*searched, "--at", then, "--json")
+    assert found.status == 0, found.err
+    assert [(hit["id"], hit["payload"]) for hit in found.documents] == [
+        (number, {"text": first[number]}) for number in best
+    ]
+    told = await up.run(*searched, "--at", position)
+    assert [line.split()[2] for line in told.out.splitlines()] == [str(one) for one in best]
+
+    file = up.folder / "notes.parquet"
+    rebuilt = await up.run("rebuild", name, "--at", position, "--into", str(file))
+    assert rebuilt.status == 0, rebuilt.err
+    [ids, payloads] = pq.read_table(file, columns=["id", "payload"]).to_pydict().values()
+    assert dict(zip(map(int, ids), map(json.loads, payloads), strict=True)) == {
+        number: {"text": text} for number, text in first.items()
+    }
+    because = ("--reason", "audit", "--yes")
+    made = await up.run("rebuild", name, "--at", then, "--into", f"{name}_then", *because)
+    assert made.status == 0, made.out + made.err
+    assert await application.points(f"{name}_then") == before
+    restore = ("restore", name, "--to", then, *because)
+    restored = await up.run(*restore, "--discard-later-writes")
+    assert restored.status == 0, restored.out + restored.err
+    assert await application.points(name) == before
+
+
+async def written(up: Up, name: str, model: LsaModel, texts: dict[int, str]) -> str:
+    """Write texts by command; returns the position of the write when searches find it."""
+    vectors = model.embed(list(texts.values())).tolist()
+    points = [
+        {"id": number, "payload": {"text": text}, "vector": vector}
+        for (number, text), vector in zip(texts.items(), vectors, strict=True)
+    ]
+    lines = up.folder / "notes.jsonl"
+    lines.write_text("\n".join(json.dumps(point) for point in points), encoding="utf-8")
+    done = await up.run("points", "upsert", name, str(lines), "--wait", "readable", "--json")
+    assert done.status == 0, done.err
+    return str(done.document["position"])
+
+
+def nearest(model: LsaModel, texts: dict[int, str]) -> list[int]:
+    """The three texts that answer the question best."""
+    scores = model.embed(list(texts.values())) @ model.embed([QUESTION])[0]
+    return [list(texts)[row] for row in np.argsort(-scores)[:3]]
 
 
 async def test_what_was_changed_behind_the_ledgers_back_is_found_and_repaired(

@@ -17,7 +17,6 @@ from tests.integration.worlds import STORE, World, eventually
 pytestmark = [
     pytest.mark.usefixtures("world_settings", "typed_here"),
     pytest.mark.timeout(180),
-    pytest.mark.xdist_group("drill"),
 ]
 
 COMPARING = {"compare views", "compare collections"}
