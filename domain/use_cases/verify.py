@@ -235,7 +235,7 @@ class SchemaDifferences:
 
     Attributes:
         vectors: a sentence for each vector that is another one.
-        lacking: a sentence for each index that is missing, or for the collection.
+        lacking: a sentence for each index that is missing or another one, or for the collection.
     """
 
     vectors: tuple[str, ...] = ()
@@ -253,10 +253,15 @@ async def schema_differences(tools: Tools, status: GenerationStatus) -> SchemaDi
     if description is None:
         return SchemaDifferences(lacking=(f"the store has no collection {status.physical!r}",))
     recorded = await recorded_schema(tools.ledger, status.generation)
-    missing = recorded.missing_indexes(description.schema.indexes)
+    there = description.schema.indexes
     return SchemaDifferences(
         vectors=description.schema.differences(recorded),
-        lacking=tuple(f"the index of {field!r} is missing" for field in missing),
+        lacking=tuple(
+            f"the index of {field!r} has other parameters than recorded"
+            if field in there
+            else f"the index of {field!r} is missing"
+            for field in recorded.missing_indexes(there)
+        ),
     )
 
 

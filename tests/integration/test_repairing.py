@@ -1,30 +1,27 @@
 """A repair puts right just what differs, as recorded changes, and no later write is lost by it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Any
-from uuid import UUID
 
-import numpy as np
 import pytest
 
 from domain.model.bodies import encode_body
 from domain.model.errors import Conflict, ObjectMissing, Rejected
 from domain.model.generation import Generation
 from domain.model.migration import State
-from domain.model.points import PointBatch, encode_dense, encode_payload, id_of, key_of
+from domain.model.points import encode_payload, id_of
 from domain.model.recorded import Answer, ChangeSetDraft
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from domain.use_cases import merge
 from domain.use_cases import repair as repairing
 from domain.use_cases import verify as verifying
 from domain.use_cases.repair import Repair, repair
-from domain.use_cases.tools import Tools, update
+from domain.use_cases.tools import update
 from domain.use_cases.versions import find_version, tag_version
-from tests.integration.builders import CODE, DOCS, code_points, document_points
+from tests.integration.builders import CODE, document_points
 from tests.integration.faults import Crash, Wrapped
-from tests.integration.tampering import drop_index, flip
+from tests.integration.filled import filled, no_index, one_less, one_more, one_payload
 from tests.integration.worlds import MARA, STORE, World
 
 PAGE = 7
@@ -35,154 +32,6 @@ def tiny_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every repair crosses many pages."""
     for module in (merge, verifying, repairing):
         monkeypatch.setattr(module, "PAGE", PAGE)
-
-
-class Filled:
-    """A collection that an applier has filled, and what it was."""
-
-    def __init__(self, world: World, generation: UUID, points: PointBatch, digest: str) -> None:
-        self.world = world
-        self.generation = generation
-        self.points = points
-        self.digest = digest
-
-    @property
-    def name(self) -> str:
-        return self.world.named("direct")
-
-    async def repair(self, tools: Tools | None = None, **how: Any) -> Repair:
-        """Repair it, and let an applier carry that out."""
-        status = await self.world.looked_after(self.name)
-        done = await repair(tools or self.world.tools, status, MARA, **how)
-        await self.apply()
-        assert (await self.world.status(self.generation)).applied >= done.through
-        return done
-
-    async def apply(self) -> None:
-        async with self.world.applier():
-            await self.world.applied(self.generation)
-
-    async def is_right(self) -> None:
-        assert await self.world.digest(self.name) == self.digest
-        assert (await self.world.verify(self.name)).equal
-
-    async def repairs(self) -> list[Generation.RepairRecorded]:
-        events = [recorded.event for recorded in await self.world.events("generation.repair")]
-        return [event for event in events if isinstance(event, Generation.RepairRecorded)]
-
-    async def repaired(self) -> dict[bytes, bytes | None]:
-        """What the store held of the points that were repaired."""
-        manifests = await self.world.ledger.manifests([e.manifest for e in await self.repairs()])
-        return {
-            key: before
-            for manifest in manifests.values()
-            for key, before in zip(manifest.keys, manifest.before, strict=True)
-        }
-
-
-async def filled(world: World, schema: CollectionSchema = DOCS) -> Filled:
-    generation = await world.generation("direct", schema)
-    points = code_points(["1"] * 60) if schema is CODE else document_points(["1"] * 60)
-    await world.write(generation, points)
-    async with world.applier():
-        await world.applied(generation)
-    name = world.named("direct")
-    return Filled(world, generation, await world.points(name), await world.digest(name))
-
-
-async def flip_dense(one: Filled, row: int, random: Random) -> None:
-    await flip(one.world, one.name, one.points.take([row]), "", random.randrange(8 * 32))
-
-
-async def flip_named(one: Filled, row: int, random: Random) -> None:
-    await flip(one.world, one.name, one.points.take([row]), "text", random.randrange(6 * 32))
-
-
-async def flip_sparse(one: Filled, row: int, random: Random) -> None:
-    row = row if one.points.vectors["words"][row] is not None else row + 1
-    values = 4 * 32  # behind the indices, whose order a flip could change
-    await flip(one.world, one.name, one.points.take([row]), "words", values + random.randrange(96))
-
-
-async def one_payload(one: Filled, row: int, _random: Random) -> None:
-    changed = one.points.take([row])
-    changed.payloads[0] = encode_payload({"source_id": "1", "n": -1})
-    await one.world.store.upsert(one.name, changed)
-
-
-async def one_less(one: Filled, row: int, _random: Random) -> None:
-    await one.world.store.delete(one.name, [one.points.keys[row]])
-
-
-async def one_more(one: Filled, row: int, random: Random) -> None:
-    stranger = one.points.take([row])
-    stranger.keys[0] = key_of(random.randrange(1000, 2**63))
-    await one.world.store.upsert(one.name, stranger)
-
-
-async def no_index(one: Filled, _row: int, _random: Random) -> None:
-    await drop_index(one.world, one.name, "source_id")
-
-
-FAULTS = [
-    *((DOCS, fault) for fault in (flip_dense, one_payload, one_less, one_more, no_index)),
-    *((CODE, fault) for fault in (flip_named, flip_sparse, one_payload, one_less, one_more)),
-]
-
-
-@pytest.mark.parametrize(
-    ("schema", "fault"), FAULTS, ids=lambda v: v.__name__ if callable(v) else None
-)
-async def test_every_single_fault_is_found_and_repaired(
-    world: World, schema: CollectionSchema, fault: Callable[..., Any]
-) -> None:
-    one, random = await filled(world, schema), Random(4)
-    for _ in range(4):
-        before = len(await one.repairs())
-        await fault(one, random.randrange(58), random)
-        found = await world.verify(one.name)
-        assert found.missing + found.extra + found.changed + len(found.schema) == 1
-        done = await one.repair()
-        await one.is_right()
-        assert done.points == (fault is not no_index)
-        assert done.schema == tuple(found.schema)
-        assert len(await one.repairs()) == before + done.points
-
-
-async def test_a_zero_vector_is_repaired(world: World) -> None:
-    generation = await world.generation()
-    points = document_points(["1"] * 9)
-    points.vectors[""][4] = bytes(32)
-    await world.write(generation, points)
-    async with world.applier():
-        await world.applied(generation)
-    name = world.named("direct")
-    one = Filled(world, generation, await world.points(name), await world.digest(name))
-    row = one.points.vectors[""].index(bytes(32))
-    await flip(world, name, one.points.take([row]), "", 30)
-    assert (await world.verify(name)).changed == 1
-    await one.repair()
-    await one.is_right()
-
-
-@pytest.mark.parametrize("bit", [0, 5 * 96 - 1, 2 * 96 + 40], ids=["first", "last", "between"])
-async def test_one_bit_of_a_multi_vector_is_repaired(world: World, bit: int) -> None:
-    schema = CollectionSchema({"late": VectorSpec(VectorKind.MULTI, 3, Distance.DOT)})
-    generation = await world.generation("direct", schema)
-    points = document_points(["1"] * 9)
-    numbers = np.random.default_rng(2)
-    points.vectors.clear()
-    points.vectors["late"] = [encode_dense(numbers.standard_normal((5, 3))) for _ in range(9)]
-    await world.write(generation, points)
-    async with world.applier():
-        await world.applied(generation)
-    name = world.named("direct")
-    one = Filled(world, generation, await world.points(name), await world.digest(name))
-    await flip(world, name, one.points.take([4]), "late", bit)
-    found = await world.verify(name)
-    assert (found.changed, found.examples["changed"]) == (1, [id_of(one.points.keys[4])])
-    assert (await one.repair()).points == 1
-    await one.is_right()
 
 
 async def test_only_what_differs_is_written_and_the_ledger_says_what_was_found(
