@@ -18,13 +18,14 @@ from domain.model.migration import Migration, State
 from domain.model.recipes import recipe_for
 from domain.use_cases.no_longer_true import no_longer_true
 from domain.use_cases.old_sides import old_sides
-from domain.use_cases.plan_migration import Planned, migration_named, plan_migration
+from domain.use_cases.plan_migration import Planned, plan_migration
 from domain.use_cases.progress import progress
 from domain.use_cases.steer_migration import (
     cancel_migration,
     roll_back_migration,
     start_migration,
 )
+from domain.use_cases.tools import migration_named
 
 Spec = Annotated[Path, typer.Argument(help="Spec file, YAML or JSON.")]
 Target = Annotated[str, typer.Argument(metavar="ID|SPEC", help="Migration id, or a spec file.")]
@@ -172,13 +173,13 @@ async def _already_done(cli: Cli, service: Service, migration: Migration) -> int
 
 async def _named(service: Service, reference: str) -> Migration:
     """The migration with this id, or the latest with this name."""
-    found = await migration_named(service.tools, reference)
+    found = await migration_named(service.tools.ledger, reference)
     if found is None:
         same = await service.views.find("migrations", match={"name": reference}, limit=1000)
         if not same:
             raise NotFound(f"there is no migration {reference!r}; see `migration list`")
         latest = max((document for _, document in same), key=lambda d: str(d["planned_at"]))
-        found = await migration_named(service.tools, latest["id"])
+        found = await migration_named(service.tools.ledger, latest["id"])
     if found is None:
         raise NotFound(f"there is no migration {reference!r}; see `migration list`")
     return found

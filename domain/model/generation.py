@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.model.aggregate import LedgerAggregate, stream_id
-from domain.model.errors import Rejected
+from domain.model.errors import Rejected, WritesHeld
 from domain.model.schema import CollectionSchema
 
 
@@ -205,10 +205,20 @@ class Generation(LedgerAggregate):
         self._refuse_if_gone()
         self.trigger_event(self.SchemaRestored, schema=self.schema.to_json())
 
-    def hold_writes(self, migration: str) -> None:
-        """Refuse writes of applications; again changes nothing."""
+    def hold_writes(self, migration: str, *, alone: bool = False) -> None:
+        """Refuse writes of applications; again changes nothing.
+
+        Args:
+            migration: its id.
+            alone: only as the first one; who holds them after that waits for this one.
+
+        Raises:
+            WritesHeld: others hold them already, and it is to be the first one.
+        """
         self._refuse_if_gone()
         if migration not in self.holders:
+            if alone and self.holders:
+                raise WritesHeld(self.physical, sorted(self.holders))
             self.trigger_event(self.WritesHeld, migration=migration)
 
     def resume_writes(self, migration: str) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from domain.model.aggregate import Context
 from domain.model.errors import Corrupt
@@ -143,12 +142,3 @@ async def _version(tools: Tools, place: Place) -> VersionFacts:
         not_rebuildable=await (await rebuildable(tools, generation.id)).why_not(place.through),
         erased=await tools.ledger.count_erased(generation.id, place.through),
     )
-
-
-async def migration_named(tools: Tools, reference: str) -> Migration | None:
-    """The migration with this id, or None."""
-    try:
-        stream = UUID(reference)
-    except ValueError:
-        return None
-    return await tools.ledger.load(Migration, stream)

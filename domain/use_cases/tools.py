@@ -9,6 +9,7 @@ from uuid import UUID
 from domain.model.aggregate import Context, LedgerAggregate, pending_events
 from domain.model.errors import ChangedMeanwhile, KeyReused, NotFound, VersionConflict
 from domain.model.generation import Application, Generation
+from domain.model.migration import Migration
 from domain.model.recorded import Answer, Command, Recorded
 from domain.model.schema import CollectionSchema
 from domain.ports import A, Applications, FlowRanges, GenerationStatus, Ledger, Objects, Stores
@@ -111,6 +112,15 @@ async def live_generation(
     """The generation that looks after a physical collection now, or None."""
     known = await applications.generations(store=store, physical=physical)
     return known[-1] if known and not known[-1].gone else None
+
+
+async def migration_named(ledger: Ledger, reference: str | None) -> Migration | None:
+    """The migration with this id, or None."""
+    try:
+        stream = UUID(reference or "")
+    except ValueError:
+        return None
+    return await ledger.load(Migration, stream)
 
 
 async def recorded_schema(ledger: Ledger, generation: UUID) -> CollectionSchema:

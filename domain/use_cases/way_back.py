@@ -22,8 +22,9 @@ from domain.use_cases.flows.give_back import WayBack
 from domain.use_cases.steps.create import refuse_unrecorded
 from domain.use_cases.steps.flow_control import read_by_others
 from domain.use_cases.steps.hand_over import give_back, is_warm
+from domain.use_cases.steps.restore import lives_of
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
-from domain.use_cases.tools import live_generation, stream_events
+from domain.use_cases.tools import live_generation, migration_named, stream_events
 from domain.use_cases.versions import digest_at
 
 NOTHING = "Nothing was undone so far."
@@ -35,6 +36,9 @@ async def secure_way_back(run: StepRun, migration: Migration) -> None:
     Raises:
         StepBlocked: with a point that would be lost, and what to do about it.
     """
+    for step in migration.plan.steps:
+        if step.kind is StepKind.RESTORE:
+            await _hold_restored(replace(run, step=step))
     created = [step for step in migration.plan.steps if step.kind is StepKind.CREATE]
     made = [status for step in created for status in await _made(replace(run, step=step))]
     for status in made:
@@ -56,6 +60,32 @@ async def secure_way_back(run: StepRun, migration: Migration) -> None:
             for status in made:
                 await run.resume(status.generation)
         raise
+
+
+async def _hold_restored(run: StepRun) -> None:
+    """What was restored must be what serves, or nobody would see that it was undone.
+
+    Raises:
+        StepBlocked: another migration has moved its points elsewhere, or let go of it.
+    """
+    lives = await lives_of(run)
+    if lives:
+        try:
+            await run.hold_alone(lives[-1].status.generation)
+        except StepBlocked as error:
+            raise StepBlocked(f"{error}. {NOTHING}") from error
+        return
+    planned = UUID(run.step.params["generation"])
+    status = await run.tools.applications.status(planned)
+    last = await run.tools.ledger.events(planned, after=status.recorded - 1 if status else 0)
+    for recorded in last:
+        other = await migration_named(run.tools.ledger, recorded.context.correlation_id)
+        if other is not None:
+            raise StepBlocked(
+                f"migration {other.id} has dropped {run.step.params['collection']!r} since, or the "
+                "ledger let go of it with that: roll that back first if it can be, or restore "
+                f"what has the points now. {NOTHING}"
+            )
 
 
 async def _refuse_unrecorded(

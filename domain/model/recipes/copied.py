@@ -4,7 +4,6 @@ from pydantic import Field
 
 from domain.model.durations import duration
 from domain.model.errors import Rejected
-from domain.model.recipes.recipe import StoreFacts
 from domain.model.spec import Section, Spec
 
 
@@ -27,15 +26,6 @@ class CopySpec(Spec):
         description="How long the old collections get what is written to the new ones, such as "
         "12h or 7d, so that a rollback is at once.",
     )
-
-
-def held_problem(name: str, store: StoreFacts) -> list[str]:
-    """Why a collection cannot be copied whose points a migration has handed over, or nothing."""
-    if name not in store.held:
-        return []
-    holders = ", ".join(store.held[name])
-    problem = f"{name!r} takes no writes because of migration {holders}, which works on it or has "
-    return [problem + "moved its points elsewhere: copy what serves them now, or roll that back"]
 
 
 def warm_seconds(spec: CopySpec) -> int:

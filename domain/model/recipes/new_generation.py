@@ -15,11 +15,10 @@ from domain.model.plan import Phase, Plan, Step
 from domain.model.recipes.copied import (
     CopiedFrom,
     CopySpec,
-    held_problem,
     warm_problems,
     warm_seconds,
 )
-from domain.model.recipes.recipe import Recipe, SourceRow, StoreFacts
+from domain.model.recipes.recipe import Recipe, SourceRow, StoreFacts, held_problem
 from domain.model.recipes.steps import (
     aliases_step,
     copying,
@@ -175,7 +174,7 @@ def _way(spec: NewGenerationSpec, store: StoreFacts) -> _Way:
 def _problems(spec: NewGenerationSpec, store: StoreFacts, way: _Way) -> list[str]:
     given, name = spec.source.collection, spec.to.name
     problems = warm_problems(spec, "to.replace is true" if way.replaces else None)
-    problems += held_problem(way.old, store)
+    problems += held_problem(way.old, store, "copy what serves them now, or roll that back")
     if way.old not in store.described:
         problems.append(f"collection {given!r} does not exist in store {spec.source.store!r}")
     elif given in store.aliases:

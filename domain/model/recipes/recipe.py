@@ -131,6 +131,24 @@ class StoreFacts:
     held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+def held_problem(name: str, store: StoreFacts, instead: str) -> list[str]:
+    """Why nothing can be done to a collection whose points a migration has handed over.
+
+    Args:
+        name: physical name.
+        store: that has it.
+        instead: what to do instead, in words.
+
+    Returns:
+        A sentence, or nothing if no migration holds it.
+    """
+    if name not in store.held:
+        return []
+    holders = ", ".join(store.held[name])
+    problem = f"{name!r} takes no writes because of migration {holders}, which works on it or has "
+    return [f"{problem}moved its points elsewhere: {instead}"]
+
+
 class Recipe(Protocol):
     """A pure planner for one kind of migration."""
 

@@ -13,6 +13,7 @@ from domain.model.recipes.recipe import (
     StoreFacts,
     VersionFacts,
     erased_notes,
+    held_problem,
 )
 from domain.model.recipes.steps import check_step, hold_step, restore_step, resume_step
 from domain.model.spec import Spec
@@ -62,7 +63,12 @@ class RestoreVersion(Recipe):
                 "`rebuild` makes the version a collection of its own"
             )
             raise InvalidSpec((gone,))
-        if problems := _problems(spec, version, later):
+        held = held_problem(
+            later.physical,
+            store,
+            "restore what serves them now, or cancel that or roll it back first",
+        )
+        if problems := held + _problems(spec, version, later):
             raise InvalidSpec(tuple(problems))
         collections = [later.physical]
         steps = (

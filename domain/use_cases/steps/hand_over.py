@@ -1,5 +1,6 @@
 """Hand over from collections to the copies that were made of their points, and back."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,7 +8,8 @@ from uuid import UUID
 
 from domain.model.errors import Corrupt, LedgerError, Unavailable
 from domain.model.flow import Flow
-from domain.model.migration import Migration
+from domain.model.migration import Migration, State
+from domain.model.plan import StepKind
 from domain.model.points import id_of
 from domain.ports import GenerationStatus
 from domain.use_cases.flows.follow import changes_since
@@ -20,9 +22,9 @@ from domain.use_cases.steps.flow_control import (
     start_return,
     stop_flow,
 )
-from domain.use_cases.steps.step_run import StepBlocked, StepRun
+from domain.use_cases.steps.step_run import POLL_SECONDS, StepBlocked, StepRun
 from domain.use_cases.take_in import take_in
-from domain.use_cases.tools import live_generation
+from domain.use_cases.tools import live_generation, migration_named
 
 PASSES = 5
 """How often collections are read again that others write to, before the hand-over."""
@@ -91,6 +93,7 @@ async def _barrier(
     try:
         for status in sources.values():
             await run.hold(status.generation)
+        await _restored(run, sources.values())
         for flow in flows.values():
             await caught_up(run, flow)
         unplaced = await _unplaced(run, flows, sources.values(), copies, known)
@@ -102,6 +105,33 @@ async def _barrier(
             await run.resume(status.generation)
         raise
     return unplaced
+
+
+async def _restored(run: StepRun, sources: Iterable[GenerationStatus]) -> None:
+    """Wait for restores of the sources that are under way; none begins while they are held.
+
+    Raises:
+        StepBlocked: one has stopped.
+    """
+    waiting = list(sources)
+    while waiting:
+        waiting = [status for status in await _now(run, waiting) if await _restores(run, status)]
+        await asyncio.sleep(POLL_SECONDS if waiting else 0)
+
+
+async def _restores(run: StepRun, status: GenerationStatus) -> bool:
+    """Whether another migration makes a collection one of its versions."""
+    for holder in set(status.holders) - {str(run.migration)}:
+        other = await migration_named(run.tools.ledger, holder)
+        if other is None or all(step.kind is not StepKind.RESTORE for step in other.plan.steps):
+            continue
+        if other.state is State.FAILED:
+            raise StepBlocked(
+                f"migration {holder} restores {status.physical!r} and has stopped: apply that "
+                "again or roll it back, then apply this one again"
+            )
+        return True
+    return False
 
 
 async def _refuse_adopted_anew(

@@ -6,9 +6,14 @@ from domain.use_cases.steps.step_run import StepRun
 
 
 async def do(run: StepRun) -> dict[str, Any]:
-    """Refuse live writes from here on; they are told which migration to ask about."""
+    """Refuse live writes from here on; they are told which migration to ask about.
+
+    Raises:
+        StepBlocked: another migration holds them already, so that its copies would miss what this
+            one changes.
+    """
     for physical in run.step.params["collections"]:
-        await run.hold((await run.generation(physical)).generation)
+        await run.hold_alone((await run.generation(physical)).generation)
     return {"held": list(run.step.params["collections"])}
 
 

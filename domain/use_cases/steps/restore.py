@@ -1,18 +1,21 @@
 """Make a collection exactly what it was at a version, as recorded changes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
+from domain.model.flow import Flow
 from domain.model.generation import REPAIRS, Generation
+from domain.model.plan import StepKind
 from domain.model.recorded import ChangeSetDraft
 from domain.ports import GenerationStatus
 from domain.use_cases.concurrently import in_pages
 from domain.use_cases.later_changes import later_writes
 from domain.use_cases.merge import Side, merge, recorded_points
 from domain.use_cases.steps.step_run import BACK, FORWARD, StepBlocked, StepRun
-from domain.use_cases.tools import live_generation, stream_events
+from domain.use_cases.tools import live_generation, migration_named, stream_events
 from domain.use_cases.versions import Place
 
 
@@ -50,17 +53,19 @@ async def do(run: StepRun) -> dict[str, Any]:
 
 async def undo(run: StepRun) -> dict[str, Any]:
     """Give the points back what they were before; what others wrote to them since stays."""
-    status = await _live(run)
-    if status is None:  # what it changed is gone
+    lives = await lives_of(run)
+    if not lives:  # what it changed is gone
         return {"changes": 0, "made_anew": [run.step.params["collection"]]}
-    own = [(version, event.manifest) async for version, event in _own_changes(run, status)]
+    restored, status = lives[0].status, lives[-1].status
+    own = [(version, event.manifest) async for version, event in _own_changes(run, restored)]
     captured_at, written = own[-1][0] if own else status.recorded, set[bytes]()
-    if undone := await _undone_since(run, status, captured_at):
-        written = await _written_since(run, status, captured_at, undone)
+    undone = await _undone_since(run, lives, captured_at)
+    if undone or status != restored:
+        written = await _written_since(run, lives, captured_at, undone)
         captured_at = status.recorded
     for version, address in own:
         manifest = (await run.tools.ledger.manifests([address]))[address]
-        before = Place(status, own[0][0] - 1, 0)
+        before = Place(restored, own[0][0] - 1, 0)
         keys = [key for key in manifest.keys if key not in written]
         draft = await _as_it_was(run, status, keys, before, captured_at)
         key = run.key("give-back", str(version))
@@ -69,31 +74,86 @@ async def undo(run: StepRun) -> dict[str, Any]:
     return {"changes": len(own)}
 
 
-async def _undone_since(run: StepRun, status: GenerationStatus, after: int) -> set[str]:
+@dataclass(frozen=True)
+class Life:
+    """A generation of the collection, which may have been dropped and brought back since.
+
+    Attributes:
+        status: of the generation.
+        flow: that brought its points back from the generation before; None for the first one.
+    """
+
+    status: GenerationStatus
+    flow: UUID | None = None
+
+
+async def lives_of(run: StepRun) -> list[Life]:
+    """The generation that the plan is about and those that it was brought back as, up to now.
+
+    None if what is there now did not come from it.
+    """
+    physical, planned = run.step.params["collection"], UUID(run.step.params["generation"])
+    status = await live_generation(run.tools.applications, run.store_name, physical)
+    found: list[Life] = []
+    while status is not None:
+        if status.generation == planned:
+            return [Life(status), *found]
+        flow = await _bringing_back(run, status)
+        if flow is None:
+            break
+        found.insert(0, Life(status, flow.id))
+        status = await run.tools.applications.status(flow.source)
+    return []
+
+
+async def _bringing_back(run: StepRun, status: GenerationStatus) -> Flow | None:
+    """The flow that brought a collection back which another migration had dropped, or None."""
+    (created,) = await run.tools.ledger.events(status.generation, through=1)
+    other = await migration_named(run.tools.ledger, created.context.correlation_id)
+    for step in other.plan.steps if other is not None else ():
+        if other is not None and step.kind is StepKind.DROP:
+            stream = replace(run, migration=other.id, step=step).backward_flow(status.physical)
+            flow = await run.tools.ledger.load(Flow, stream)
+            if flow is not None and UUID(flow.routes["*"]["generation"]) == status.generation:
+                return flow
+    return None
+
+
+async def _changes_since(
+    run: StepRun, lives: Sequence[Life], after: int
+) -> AsyncIterator[Generation.ChangeSetRecorded]:
+    """Changes after a version of the first generation; to be brought back is none."""
+    for life in lives:
+        async for recorded in stream_events(run.tools.ledger, life.status.generation, after):
+            event = recorded.event
+            if (
+                isinstance(event, Generation.ChangeSetRecorded)
+                and not isinstance(event, REPAIRS)
+                and (life.flow is None or event.source.get("flow") != str(life.flow))
+            ):
+                yield event
+        after = 0
+
+
+async def _undone_since(run: StepRun, lives: Sequence[Life], after: int) -> set[str]:
     """Other restores that were undone after a version."""
     return {
-        recorded.event.source["migration"]
-        async for recorded in stream_events(run.tools.ledger, status.generation, after)
-        if isinstance(recorded.event, Generation.ChangeSetRecorded)
-        and recorded.event.source.get("direction") == BACK
+        event.source["migration"]
+        async for event in _changes_since(run, lives, after)
+        if event.source.get("direction") == BACK
     } - {str(run.migration)}
 
 
 async def _written_since(
-    run: StepRun, status: GenerationStatus, after: int, undone: set[str]
+    run: StepRun, lives: Sequence[Life], after: int, undone: set[str]
 ) -> set[bytes]:
     """Points that were changed after a version, by others than this migration and those undone.
 
     What a restore did and undid is no change. This takes memory for every point that was written.
     """
     keys = set[bytes]()
-    async for recorded in stream_events(run.tools.ledger, status.generation, after):
-        event = recorded.event
-        if (
-            isinstance(event, Generation.ChangeSetRecorded)
-            and not isinstance(event, REPAIRS)
-            and event.source.get("migration") not in {*undone, str(run.migration)}
-        ):
+    async for event in _changes_since(run, lives, after):
+        if event.source.get("migration") not in {*undone, str(run.migration)}:
             keys.update((await run.tools.ledger.manifests([event.manifest]))[event.manifest].keys)
     return keys
 

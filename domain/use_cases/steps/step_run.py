@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from domain.model.aggregate import Context
-from domain.model.errors import Conflict, LedgerError, NotFound, Rejected, VersionConflict
+from domain.model.errors import (
+    Conflict,
+    LedgerError,
+    NotFound,
+    Rejected,
+    VersionConflict,
+    WritesHeld,
+)
 from domain.model.flow import Flow
 from domain.model.generation import REPAIRS, Generation
 from domain.model.plan import Step
@@ -58,6 +65,10 @@ class StepRun:
     def forward_flow(self, step: str, name: str) -> UUID:
         """The stream of a flow that the forward run of a step started."""
         return Flow.create_id(str(self.migration), f"{step}/{FORWARD}/{name}")
+
+    def backward_flow(self, name: str) -> UUID:
+        """The stream of a flow that the compensation of this step started."""
+        return Flow.create_id(str(self.migration), f"{self.step.id}/{BACK}/{name}")
 
     @property
     def store_name(self) -> str:
@@ -165,6 +176,21 @@ class StepRun:
     async def hold(self, generation: UUID) -> None:
         """Refuse live writes to a generation; again changes nothing."""
         await hold_writes(self.tools, generation, self.migration, self.context)
+
+    async def hold_alone(self, generation: UUID) -> None:
+        """Refuse live writes to a generation that takes them; again changes nothing.
+
+        Raises:
+            StepBlocked: another migration holds them already.
+        """
+        try:
+            await hold_writes(self.tools, generation, self.migration, self.context, alone=True)
+        except WritesHeld as error:
+            listed = ", ".join(error.migrations)
+            raise StepBlocked(
+                f"{error.collection!r} takes no writes because of migration {listed}, which works "
+                "on it or has moved its points elsewhere: cancel that or roll it back first"
+            ) from error
 
     async def resume(self, generation: UUID) -> None:
         """Let live writes to a generation go on, as far as this migration goes."""
