@@ -112,6 +112,7 @@ class _Relay:
         self._holder = holder
         self._failures = 0
         self._ends: dict[tuple[str, int], int] = {}
+        self._last = 0
         self._ahead: asyncio.Task[list[Recorded]] | None = None
 
     async def run(self, group: asyncio.TaskGroup) -> None:
@@ -136,6 +137,7 @@ class _Relay:
         cursor = await self._cursors.get(CURSOR)
         await refuse_other_history(self._ledger, [Witness.of(f"cursor {CURSOR}", cursor)])
         self._publisher.begin(standing)
+        self._last = 0
         if not self._failures:
             _LOG.info("leading", extra={"holder": self._holder, "position": cursor.position})
         clock = asyncio.get_running_loop().time
@@ -154,6 +156,7 @@ class _Relay:
                 if len(batch) == BATCH_SIZE:
                     self._ahead = group.create_task(self._read_ahead(batch[-1].position))
                 await self._publisher.publish(batch)
+                self._last = batch[-1].position
                 cursor = Cursor(batch[-1].position, batch[-1].hash)
                 await self._cursors.advance(CURSOR, cursor, leadership)
             self._worked()
@@ -184,13 +187,13 @@ class _Relay:
         in between, their absence would no longer tell.
         """
         ends = await self._publisher.end_offsets()
-        last = await self._compare(ends, standing)
+        self._last = max(self._last, await self._compare(ends, standing))
         await self._leaders.confirm(leadership)
         messages = sum(end for (topic, _), end in ends.items() if topic == EVENTS_TOPIC)
         has_changes = any(topic == CHANGES_TOPIC for topic, _ in ends)
         shorter = any(ends.get(partition, 0) < end for partition, end in self._ends.items())
         self._ends = ends
-        lost = last < cursor.position or messages < cursor.position or shorter
+        lost = self._last < cursor.position or messages < cursor.position or shorter
         if lost or (cursor.position and not has_changes):
             _LOG.warning(
                 "broker_lost_messages",
@@ -203,6 +206,8 @@ class _Relay:
 
     async def _compare(self, ends: dict[tuple[str, int], int], standing: Standing) -> int:
         """Look at what was published; returns the last position on this timeline.
+
+        It is that of partitions which were not looked at before, and 0 if there are none.
 
         Raises:
             TopicTaken: they published another ledger.

@@ -175,6 +175,46 @@ async def test_an_idle_relay_notices_a_broker_that_forgot_everything(
     assert sorted(ids(after)) == sorted(ids(before))
 
 
+class Looking(Publisher):
+    """A publisher that tells when the relay looks at what the broker has."""
+
+    _looks = asyncio.Semaphore(0)
+
+    async def looked_at(self, times: int = 4) -> None:
+        """Wait until the relay has looked so often from now on."""
+        self._looks = asyncio.Semaphore(0)
+        for _ in range(times):
+            await self._looks.acquire()
+
+    async def end_offsets(self) -> dict[tuple[str, int], int]:
+        """Say so, and look."""
+        self._looks.release()
+        return await super().end_offsets()
+
+
+async def test_an_idle_relay_publishes_nothing_again(
+    ledgers: Ledgers, own_broker: OwnBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it looks at the broker, and whoever published before."""
+    monkeypatch.setattr(use_case, "CHECK_SECONDS", 0.01)
+    settings = own_broker.settings
+    await ledgers.grow(100)
+    async with asyncio.timeout(60):
+        async with Looking(settings) as publisher, ledgers.relaying(publisher, "a"):
+            await ledgers.published(100)
+            await publisher.looked_at()
+            await ledgers.grow(5, "later")
+            await ledgers.published(105)
+            await publisher.looked_at()
+        async with Looking(settings) as publisher, ledgers.relaying(publisher, "b"):
+            await publisher.looked_at()
+            await ledgers.grow(5, "at last")
+            await ledgers.published(110)
+            await publisher.looked_at()
+    events = await ledgers.everything()
+    assert sorted(ids(await messages(settings, EVENTS))) == sorted(map(event_id, events))
+
+
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_broker_that_came_back_older_gets_what_it_lacks(
     ledgers: Ledgers, own_broker: OwnBroker, times: int
