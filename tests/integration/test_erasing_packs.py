@@ -138,6 +138,17 @@ async def test_what_was_read_before_an_erasure_is_not_recorded_after_it(world: W
     await world.write(generation, stale.take([1]), captured_at=read)
 
 
+async def test_who_is_there_again_is_written_with_others(world: World) -> None:
+    generation, points = await written_together(world)
+    again = about(points, 1, 4)
+    await erase(world, await find(world, [id_of(again.keys[0])]))
+    await world.write(generation, again)
+    together = PointBatch.concatenate([again, about(points, 2, 5)])
+    await world.write(generation, together)
+    found = await world.ledger.heads_of(generation, together.keys)
+    assert found.hashes == together.hashes()
+
+
 async def test_what_nobody_refers_to_goes_too(world: World) -> None:
     """Somebody wrote an object, and died."""
     _, points = await history(world)
