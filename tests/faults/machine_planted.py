@@ -290,12 +290,12 @@ MACHINE_PLANTS = (
     Plant(
         "anew-with-the-erased",
         (Replacement(ERASURES, "    if not ids:\n", "    if not ids or erased.done:\n"),),
-        found_by="versions",
+        found_by="Corrupt",
     ),
     Plant(
         "anew-without-the-returned",
         (Replacement(ERASURES, "[through] * len(keys)", "[_FOR_EVER] * len(keys)"),),
-        found_by="heads",
+        found_by="versions",
     ),
     Plant(
         "packed-over-a-write",
@@ -311,7 +311,7 @@ MACHINE_PLANTS = (
                 "            if key not in known:\n",
             ),
         ),
-        found_by="Corrupt",
+        found_by="migration",
     ),
     Plant(
         "swept-under-a-label",
@@ -338,7 +338,7 @@ MACHINE_PLANTS = (
                 "",
             ),
         ),
-        found_by="ObjectMissing",
+        found_by="migration",
     ),
 )
 """Every bug of the second list in `planted.md`."""

@@ -33,15 +33,23 @@ ids = st.lists(st.sampled_from(IDS), min_size=1, max_size=4, unique=True)
 wishes = st.lists(
     st.builds(Wish, st.sampled_from(Kind), ids, st.sampled_from(Fate)), min_size=1, max_size=4
 )
-crossings = st.builds(Crossing, st.integers(1, 10) | st.integers(1, 40), st.booleans())
-courses = st.builds(
-    Course,
-    dies=st.none() | crossings,
-    together=st.booleans(),
-    writes=st.none() | crossings,
-    to=numbers,
-    order=numbers,
-)
+
+
+def _courses(crossed: st.SearchStrategy[int]) -> st.SearchStrategy[Course]:
+    """Courses of operations that cross the boundary about so often."""
+    crossings = st.builds(Crossing, crossed, st.booleans())
+    return st.builds(
+        Course,
+        dies=st.none() | crossings,
+        together=st.booleans(),
+        writes=st.none() | crossings,
+        to=numbers,
+        order=numbers,
+    )
+
+
+courses = _courses(st.integers(1, 10) | st.integers(1, 40))
+short_courses = _courses(st.integers(1, 6))
 ways_back = st.none() | courses
 graces = st.sampled_from([NOW, GRACE])
 
@@ -179,7 +187,14 @@ class Machine(RuleBasedStateMachine):
         """A version becomes a collection of its own."""
         self._do(lambda: self.does.rebuild(_one(self.model.moments, which), course))
 
-    @rule(which=numbers, ids=ids, everywhere=st.booleans(), course=courses, later=wishes)
+    @rule(
+        which=numbers,
+        ids=ids,
+        everywhere=st.booleans(),
+        course=courses,
+        later=wishes,
+        anew=st.booleans(),
+    )
     def erase(
         self,
         which: int,
@@ -187,19 +202,22 @@ class Machine(RuleBasedStateMachine):
         everywhere: bool,  # noqa: FBT001
         course: Course,
         later: list[Wish],
+        anew: bool,  # noqa: FBT001
     ) -> None:
-        """Points go for good, also from versions and objects; and some are written again."""
+        """Points go for good, also if heads are made anew; and some are written again."""
         first = _one(self._known, which)
         others = [one for one in self._recorded if everywhere and one is not first]
         self._do(lambda: self.keeps.erase([first, *others], ids, course))
         self._do(lambda: self.does.write(first, later))
+        if anew:
+            self._do(self.does.make_anew)
 
-    @rule(which=numbers, course=courses)
+    @rule(which=numbers, course=short_courses)
     def pack(self, which: int, course: Course) -> None:
         """What a collection is lies together."""
         self._do(lambda: self.keeps.pack(_one(self._known, which), course))
 
-    @rule(which=numbers, course=courses, grace=graces, later=wishes)
+    @rule(which=numbers, course=short_courses, grace=graces, later=wishes)
     def retain(self, which: int, course: Course, grace: timedelta, later: list[Wish]) -> None:
         """Nobody goes back to earlier versions any more, but to those with labels."""
         collection = _one(self._known, which)
@@ -207,7 +225,7 @@ class Machine(RuleBasedStateMachine):
         self._do(lambda: self.keeps.sweep(grace, course))
         self._do(lambda: self.does.write(collection, later))
 
-    @rule(course=courses, grace=graces)
+    @rule(course=short_courses, grace=graces)
     def sweep(self, course: Course, grace: timedelta) -> None:
         """What nobody needs goes."""
         self._do(lambda: self.keeps.sweep(grace, course))
