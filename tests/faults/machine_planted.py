@@ -67,7 +67,7 @@ MACHINE_PLANTS = (
                 "                last.setdefault(key, (manifest, row))\n",
             ),
         ),
-        found_by="store",
+        found_by="rollback",
     ),
     Plant(
         "gap-skipped",
