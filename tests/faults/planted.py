@@ -209,12 +209,14 @@ async def _record(database: Database, request: Request, early: Any) -> Outcome:
             Replacement(
                 RELAY,
                 "                await self._publisher.publish(batch)\n"
+                "                self._last = batch[-1].position\n"
                 "                cursor = Cursor(batch[-1].position, batch[-1].hash)\n"
                 "                await self._cursors.advance(CURSOR, cursor, leadership)\n",
                 "                cursor = Cursor(batch[-1].position, batch[-1].hash)\n"
                 "                await self._cursors.advance(CURSOR, cursor, leadership)\n"
                 "                await asyncio.sleep(0.1)\n"
-                "                await self._publisher.publish(batch)\n",
+                "                await self._publisher.publish(batch)\n"
+                "                self._last = batch[-1].position\n",
             ),
         ),
         aims=_killed("relay", "application.changes-applied", 60, 3),
