@@ -56,9 +56,14 @@ def picture(node: Node) -> list[tuple[object, ...]]:
     schema = client.get_collection("docs")
     client.close()
     threshold = schema.config.optimizer_config.deleted_threshold
-    rows = [(one.id, repr(one.vector), one.payload) for one in records]
+    rows = [(one.id, repr(_in_order(one.vector)), one.payload) for one in records]
     indexed = {field: index.points for field, index in schema.payload_schema.items()}
     return [*rows, (indexed, threshold)]
+
+
+def _in_order(vector: object) -> object:
+    """Named vectors come in any order."""
+    return sorted(vector.items()) if isinstance(vector, dict) else vector
 
 
 async def rewritten(node: Node, name: str = "docs") -> None:
