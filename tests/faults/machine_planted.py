@@ -23,7 +23,7 @@ MACHINE_PLANTS = (
                 "        kept[row] = hash_\n",
             ),
         ),
-        found_by="heads",
+        found_by="migration",
     ),
     Plant(
         "key-without-fields",
@@ -85,7 +85,7 @@ MACHINE_PLANTS = (
         if not events:""",
             ),
         ),
-        found_by="migration",
+        found_by="rollback",
     ),
     Plant(
         "deleted-only-alone",
@@ -98,7 +98,7 @@ MACHINE_PLANTS = (
                 "        return len(last)",
             ),
         ),
-        found_by="store",
+        found_by="rollback",
     ),
     Plant(
         "captured-over-a-later-write",
@@ -143,7 +143,7 @@ MACHINE_PLANTS = (
                 "[key for key in keys if key in here]",
             ),
         ),
-        found_by="warm",
+        found_by="store",
     ),
     Plant(
         "alias-not-put-back",
@@ -201,7 +201,7 @@ MACHINE_PLANTS = (
                 "        self.heads = new | self.heads\n",
             ),
         ),
-        found_by="versions",
+        found_by="LedgerError",
     ),
     Plant(
         "version-without-its-event",
@@ -212,7 +212,7 @@ MACHINE_PLANTS = (
                 "WHERE stream = $1 AND position < $2 ORDER BY version DESC LIMIT 1",
             ),
         ),
-        found_by="rebuild",
+        found_by="versions",
     ),
     Plant(
         "repair-of-a-neighbour",
