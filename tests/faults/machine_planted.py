@@ -189,7 +189,6 @@ MACHINE_PLANTS = (
                 '            and event.source.get("migration") == str(run.migration)\n',
             ),
         ),
-        seed=3,
         found_by="heads",
     ),
     Plant(
@@ -251,6 +250,7 @@ MACHINE_PLANTS = (
                 "            drafts: list[ChangeSetDraft] = []\n",
             ),
         ),
+        seed=2,
         found_by="migration",
     ),
     Plant(
