@@ -7,6 +7,7 @@ from bench.migrating import make, migrate, warm_up
 from bench.processes import private_bytes
 from bench.report import Report, Row, limit, table
 from bench.servers import Running, running
+from domain.use_cases.bodies import CACHE_BYTES
 
 NAME = "memory"
 SIZES = (50_000, 500_000)
@@ -25,8 +26,8 @@ _EXPLANATION = """\
 The peak of the memory that a process shares with no other (`Private_Clean` and `Private_Dirty` of
 `/proc/PID/smaps_rollup`), sampled every {every:.0f} ms while a whole migration runs, its check
 included, in new folders with new servers. {small:,} points are migrated and {large:,}, of
-{dimension} dimensions with texts of 40 words. Bodies that an applier keeps are bounded at 32 MiB
-of their encoded size, and what is in flight by batches, so larger vectors take up to the same
+{dimension} dimensions with texts of 40 words. Bodies that an applier keeps are bounded at {kept}
+MiB of their encoded size, and what is in flight by batches, so larger vectors take up to the same
 bounds. Servers beside them: PostgreSQL's processes together; the node holds the points that it
 serves."""
 
@@ -55,7 +56,11 @@ async def run(*, quick: bool = False) -> Report:
         [(f"{n:,} points", *(f"{peak[s]:.0f}" for s in servers)) for n, peak in peaks.items()],
     )
     explanation = _EXPLANATION.format(
-        every=1000 * SAMPLE_SECONDS, small=small, large=large, dimension=DIMENSION
+        every=1000 * SAMPLE_SECONDS,
+        small=small,
+        large=large,
+        dimension=DIMENSION,
+        kept=CACHE_BYTES // MEBIBYTE,
     )
     return Report("Memory", rows, [explanation, beside])
 

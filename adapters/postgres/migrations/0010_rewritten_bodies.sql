@@ -55,6 +55,9 @@ ALTER TABLE objects ENABLE ROW LEVEL SECURITY;
 CREATE POLICY everybody_reads ON objects FOR SELECT USING (true);
 CREATE POLICY everybody_writes ON objects FOR INSERT WITH CHECK (true);
 CREATE POLICY what_is_needed_stays ON objects FOR DELETE USING (
-    EXISTS (SELECT FROM bodies b WHERE b.address = objects.address AND b.fate IN ('collected', 'deleted'))
+    EXISTS (
+        SELECT FROM bodies b
+        WHERE b.address = objects.address AND b.fate IN ('collected', 'deleted')
+    )
     OR EXISTS (SELECT FROM rewritten r WHERE r.address = objects.address)
 );
