@@ -31,7 +31,7 @@ from adapters.traces import ServerTraces
 from domain.model.errors import NotFound
 from domain.model.spec import nearest
 from domain.ports import SourceTable, VectorStore
-from domain.use_cases.apply_changes import CALL_DEADLINE
+from domain.use_cases.lanes import CALL_DEADLINE
 from domain.use_cases.tools import Tools
 
 DEFAULT = "default"

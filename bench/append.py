@@ -29,7 +29,7 @@ from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.schema import upgrade
 from bench.report import Report, Row
 from domain.model.aggregate import Actor, Context, pending_events
-from domain.model.generation import Application
+from domain.model.application import Application
 from domain.model.recorded import Command
 
 NAME = "append"

@@ -23,9 +23,10 @@ from domain.model.aggregate import (
     pending_events,
     stream_id,
 )
+from domain.model.application import Application
 from domain.model.bodies import address_of
 from domain.model.flow import FlowRange
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.model.migration import Migration
 from domain.model.plan import Plan
 from domain.model.recipes.steps import adopt_step, check_step

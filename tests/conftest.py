@@ -1,6 +1,7 @@
 """Fixtures that start real servers, once for each worker of a test run."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,11 @@ _TEMPLATE = "ledger_template"
 hypothesis.settings.register_profile("small", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("large", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "small"))
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C end programs that tests start, also where a script runs us in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

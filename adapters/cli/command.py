@@ -202,9 +202,10 @@ def report(error: LedgerError, *, json: bool) -> int:
         sys.stdout.buffer.write(orjson.dumps(document) + b"\n")
         return status
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    listed = _listed(error)
+    head, listed = _listed(error)
     if len(listed) > 1:
-        console.print(f"[red]error:[/red] {len(listed)} problems, nothing was changed:")
+        console.print("[red]error:[/red]", end=" ")
+        console.print(f"{head}:", markup=False)
         for problem in listed:
             console.print(f"  - {problem}", markup=False)
     else:
@@ -213,10 +214,13 @@ def report(error: LedgerError, *, json: bool) -> int:
     return status
 
 
-def _listed(error: LedgerError) -> tuple[str, ...]:
+def _listed(error: LedgerError) -> tuple[str, tuple[str, ...]]:
+    """What is wrong as a whole, and one by one."""
     if isinstance(error, InvalidSpec | Damaged):
-        return error.problems
-    return error.drift if isinstance(error, PlanStale) else (str(error),)
+        return f"{len(error.problems)} problems, nothing was changed", error.problems
+    if isinstance(error, PlanStale):
+        return error.summary, error.drift
+    return "", (str(error),)
 
 
 def _status(error: LedgerError) -> int:

@@ -11,14 +11,14 @@ from adapters.bootstrap import DEFAULT, Service, open_service
 from adapters.cli.command import At, Cli, Name, Reason, Store, Yes
 from adapters.cli.tables import pairs, rows, say
 from adapters.embedders.lsa import LsaModel
+from domain.model.application import Application
 from domain.model.errors import NotFound, Rejected
-from domain.model.generation import Application
 from domain.model.points import decode_payload, id_of
 from domain.model.spec import nearest
 from domain.ports import GenerationStatus, Ledger
+from domain.use_cases.names import physical_name
 from domain.use_cases.search_collections import search_collections
 from domain.use_cases.search_versions import search_versions
-from domain.use_cases.tools import physical_name
 from domain.use_cases.versions import Place, find_version
 
 TEXT_SHOWN = 70
@@ -71,7 +71,7 @@ def _document(status: GenerationStatus, shown: dict[str, Any]) -> dict[str, Any]
 async def show_collection(cli: Cli, name: Name, *, store: Store = DEFAULT) -> None:
     """Show a collection: as the ledger has it, and as the store has it."""
     async with open_service(cli.settings) as service:
-        physical = await physical_name(service.stores, store, name)
+        physical = await physical_name(service.tools, store, name)
         shown = {
             d["generation"]: d for _, d in await service.views.find("collections", limit=10000)
         }
@@ -169,7 +169,10 @@ async def name_erased(ledger: Ledger, places: Sequence[Place]) -> None:
 def _model(service: Service, name: str) -> Path:
     known = service.settings.embedders
     if not known:
-        raise NotFound("no embedder is configured; name one in migration-ledger.toml: [embedders]")
+        raise NotFound(
+            "no embedder is configured; name one in migration-ledger.toml: [embedders.NAME] with "
+            'lsa = "FILE"'
+        )
     if not name and len(known) == 1:
         name = next(iter(known))
     if not name:
@@ -235,7 +238,7 @@ async def _decide(cli: Cli, name: str, store: str, reason: str, *, yes: bool, ag
 
 
 async def _halted(service: Service, store: str, name: str) -> GenerationStatus:
-    physical = await physical_name(service.stores, store, name)
+    physical = await physical_name(service.tools, store, name)
     known = await service.applications.generations(store=store, physical=physical)
     for status in reversed(known):
         if status.halted_at is not None:

@@ -70,7 +70,7 @@ async def erase(
         found = await wanted.find(service)
         left = await unfinished(service.tools)
         if not cli.json:
-            _show(cli, found, left)
+            _show(cli, found, left, recorded=record)
         finished = list[Finished]()
         if record and (found.affected or left):
             if found.affected:
@@ -142,11 +142,12 @@ async def _run(cli: Cli, service: Service, found: Found, basis: str, reason: str
     return finished
 
 
-def _show(cli: Cli, found: Found, left: Sequence[Erasure]) -> None:
+def _show(cli: Cli, found: Found, left: Sequence[Erasure], *, recorded: bool) -> None:
     """What is going to happen."""
     say = cli.console.print
+    then = "is finished first" if recorded else "is not finished"
     for begun in left:
-        say(f"erasure {begun.number} of {len(begun.ids):,} points was begun, and is finished first")
+        say(f"erasure {begun.number} of {len(begun.ids):,} points was begun, and {then}")
     for key in found.unknown[:NAMED]:
         say(f"point {id_of(key)} was never in these collections")
     if len(found.unknown) > NAMED:

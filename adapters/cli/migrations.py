@@ -137,7 +137,7 @@ async def _run(
     if migration.state in {State.ROLLED_BACK, State.CANCELLED}:
         raise Rejected(
             f"migration {migration.id} is {migration.state}, which is for good; "
-            "apply its spec to make another attempt"
+            "to make another attempt, apply its spec, or run the command that made it, again"
         )
     if migration.state in {State.PLANNED, State.FAILED}:
         if not (cli.json or yes):

@@ -119,6 +119,7 @@ def _show(
         )
         extra = "are left" if keep_extra else "are deleted from collections that the ledger made"
         say(f"  missing and changed points are written from the ledger; extra ones {extra}")
+        say("  points of adopted collections are only compared")
     for (store, alias), physical in situation.aliases.items():
         say(f"  alias {alias} of store {store} is pointed to {physical}", markup=False)
     say(f"{len(situation.others)} other collections are compared, and left as they are.")

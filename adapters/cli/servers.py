@@ -80,7 +80,7 @@ async def doctor(cli: Cli) -> int:
     states += [*found["stores"].values(), *found["connections"].values()]
     if not all(state["reachable"] for state in states):
         return UNREACHABLE
-    if found["timeline"]["halted"] or found["unfinished_erasures"]:
+    if found["timeline"]["halted"] or found["unfinished_erasures"] or found["halted"]:
         return FAILED
     return 0 if all(role["workers"] for role in found["roles"].values()) else FAILED
 

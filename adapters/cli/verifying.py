@@ -10,8 +10,8 @@ from adapters.cli.command import FAILED, At, Cli, Name, Reason, Store, Yes
 from adapters.cli.following import PATIENCE_SECONDS, require_workers
 from domain.model.errors import Rejected
 from domain.ports import GenerationStatus
+from domain.use_cases.names import physical_name
 from domain.use_cases.repair import repair as repair_collection
-from domain.use_cases.tools import physical_name
 from domain.use_cases.verify import Verification, compare, ready, verify_and_record
 from domain.use_cases.verify_version import verify_version
 from domain.use_cases.wait_applied import wait_applied
@@ -129,7 +129,7 @@ def _say(cli: Cli, text: str) -> None:
 
 
 async def _ready(service: Service, store: str, name: str) -> GenerationStatus:
-    return await ready(service.tools, store, await physical_name(service.stores, store, name))
+    return await ready(service.tools, store, await physical_name(service.tools, store, name))
 
 
 async def _applied(service: Service, status: GenerationStatus, through: int) -> None:

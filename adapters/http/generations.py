@@ -12,8 +12,8 @@ from adapters.http.documents import Reason
 from adapters.http.idempotency import Once
 from domain.model.errors import NotFound
 from domain.ports import GenerationStatus
+from domain.use_cases.names import physical_name
 from domain.use_cases.repair import repair
-from domain.use_cases.tools import physical_name
 from domain.use_cases.verify import compare, ready
 from projections.collections import Collections
 
@@ -156,7 +156,7 @@ async def read_collection(service: Service, store: str, name: str) -> Collection
     Raises:
         NotFound: neither the ledger nor the store has it, or there is no such store.
     """
-    physical = await physical_name(service.stores, store, name)
+    physical = await physical_name(service.tools, store, name)
     known = await service.applications.generations(store=store, physical=physical)
     described = await service.stores.store(store).describe(physical)
     if described is None and not known:
@@ -180,7 +180,7 @@ async def verify_named(service: Service, store: str, name: str) -> VerificationD
         NotFound: the ledger does not look after it.
         Conflict: the ledger cannot say yet what it should be.
     """
-    physical = await physical_name(service.stores, store, name)
+    physical = await physical_name(service.tools, store, name)
     found = await compare(service.tools, await ready(service.tools, store, physical))
     return VerificationDocument.model_validate(found.to_json())
 
@@ -197,7 +197,7 @@ async def repair_once(
     """
     await once.claim()
     tools = once.service.tools
-    status = await ready(tools, store, await physical_name(tools.stores, store, name))
+    status = await ready(tools, store, await physical_name(tools, store, name))
     context = caller.context(asked.reason)
     done = await repair(tools, status, context, keep_extra=asked.keep_extra)
     return RepairDocument.model_validate({"physical": status.physical, **vars(done)})

@@ -14,8 +14,8 @@ from adapters.postgres.mapper import plain_uuid
 from adapters.postgres.reports import LockedApplication, lock, move
 from adapters.postgres.wakeups import Wakeups
 from domain.model.aggregate import Context, LedgerAggregate
+from domain.model.application import Application
 from domain.model.errors import ObjectMissing
-from domain.model.generation import Application
 from domain.ports import GenerationStatus, Lease, Recovered
 
 _STATUS = """

@@ -15,10 +15,11 @@ from adapters.postgres.erasures import rewrite
 from adapters.postgres.generations import follow
 from adapters.postgres.mapper import COLUMNS, to_recorded
 from domain.model.aggregate import LedgerAggregate
+from domain.model.application import Application
 from domain.model.erasure import Erasure
 from domain.model.errors import Rejected
 from domain.model.flow import Flow, FlowRange
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.model.recorded import Recorded
 from domain.model.retention import Retention
 from domain.model.timeline import Timeline

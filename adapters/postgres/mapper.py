@@ -11,9 +11,10 @@ from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from eventsourcing.utils import resolve_topic
 
 from domain.model.aggregate import Context, LedgerAggregate
+from domain.model.application import Application
 from domain.model.erasure import Erasure
 from domain.model.flow import Flow, FlowRange
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.model.migration import Migration
 from domain.model.recorded import Recorded
 from domain.model.retention import Retention, Sweep

@@ -8,8 +8,8 @@ from eventsourcing.domain import AggregateEvent
 
 from adapters.postgres.mapper import plain_uuid
 from domain.model.aggregate import NOT_RECORDED, LedgerAggregate, pending_events
+from domain.model.application import Application
 from domain.model.errors import Conflict, NotFound, Rejected
-from domain.model.generation import Application
 from domain.ports import Lease
 
 # One application, locked, with the version of its stream.

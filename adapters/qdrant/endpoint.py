@@ -37,7 +37,6 @@ class Endpoint:
         url: ``http://host:6334``, or ``https://…`` for TLS. The port is the gRPC port (6334 if
             left out), not the REST port.
         api_key: sent with every call, or None.
-        allow_plaintext_key: send the key without TLS to a host that is not this machine.
         root_certificates: PEM of the authorities to trust instead of the system's.
 
     Raises:
@@ -46,7 +45,6 @@ class Endpoint:
 
     url: str
     api_key: str | None = field(default=None, repr=False)
-    allow_plaintext_key: bool = False
     root_certificates: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -58,10 +56,8 @@ class Endpoint:
         if parts.path not in {"", "/"} or parts.query or parts.fragment:
             raise Rejected(f"{self.url!r}: a gRPC endpoint has no path, query or fragment")
         plaintext = parts.scheme == "http" and not _loopback(parts.hostname)
-        if self.api_key is not None and plaintext and not self.allow_plaintext_key:
-            raise Rejected(
-                f"the API key for {self.url} would travel unencrypted: use https, or allow it"
-            )
+        if self.api_key is not None and plaintext:
+            raise Rejected(f"the API key for {self.url} would travel unencrypted: use https")
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:

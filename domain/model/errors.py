@@ -162,13 +162,14 @@ class PlanStale(Conflict):
     """The world has changed since a plan was made.
 
     Attributes:
+        summary: that it is, and what to do.
         drift: a sentence for each difference.
     """
 
     def __init__(self, migration: str, drift: tuple[str, ...]) -> None:
-        listed = "; ".join(drift)
-        super().__init__(f"plan {migration} is stale: {listed}. Make a new plan from the spec.")
+        self.summary = f"plan {migration} is stale, make a new one from the spec"
         self.drift = drift
+        super().__init__(f"{self.summary}: {'; '.join(drift)}")
 
 
 class InvalidSpec(Rejected):

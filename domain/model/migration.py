@@ -245,6 +245,11 @@ class Migration(LedgerAggregate):
         """
         if plan_hash != self.plan_hash:
             raise Rejected(f"migration {self.id} has plan {self.plan_hash}, not {plan_hash}")
+        if self.undoing and self.state is State.FAILED:
+            raise Rejected(
+                f"migration {self.id} is being rolled back, so it cannot be applied; `rollback` "
+                "goes on"
+            )
         if self.undoing or self.state not in {State.PLANNED, State.FAILED}:
             raise Rejected(f"migration {self.id} is {self.state}; it cannot be applied")
         self.trigger_event(self.Started, plan_hash=plan_hash)

@@ -4,6 +4,7 @@ What a filter looks for may itself be personal: it is turned into ids here, and 
 """
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -174,22 +175,26 @@ def _matching_rows(content: bytes, match: Mapping[str, str]) -> list[tuple[int, 
 
 
 def _has(payload: Mapping[str, Any], match: Mapping[str, str]) -> bool:
-    """Whether a payload has these values, each itself or in a list; integers count as digits."""
-    for path, wanted in match.items():
-        value = _at(payload, path)
-        values = value if isinstance(value, list) else [value]
-        if wanted not in [str(one) for one in values if isinstance(one, str | int)]:
-            return False
-    return True
+    """Whether a payload has these values, each itself or in a list; as text, or as JSON has it."""
+    return all(
+        wanted in (one if isinstance(one, str) else json.dumps(one) for one in _at(payload, path))
+        for path, wanted in match.items()
+    )
 
 
-def _at(payload: Mapping[str, Any], path: str) -> Any:
-    """The value of a field; dots lead into objects, unless a field has them in its name."""
-    if path in payload:
-        return payload[path]
-    first, _, rest = path.partition(".")
-    inner = payload.get(first)
-    return _at(inner, rest) if rest and isinstance(inner, Mapping) else None
+def _at(value: Any, path: str) -> Iterator[Any]:
+    """The values of a field; dots lead into objects, unless a field has them in its name."""
+    if isinstance(value, list):
+        for one in value:
+            yield from _at(one, path)
+    elif not path:
+        yield value
+    elif isinstance(value, Mapping):
+        first, _, rest = path.partition(".")
+        if path in value:
+            yield from _at(value[path], "")
+        elif rest and first in value:
+            yield from _at(value[first], rest)
 
 
 async def _affected(

@@ -81,8 +81,10 @@ def _named(witness: Witness, store: str, physical: str) -> Witness:
     return replace(witness, where=where(store, physical), collection=(store, physical))
 
 
-async def refuse_newer_collection(ledger: Ledger, stores: Stores, status: GenerationStatus) -> None:
-    """Halt all work if the collection of a generation has seen another history.
+async def refuse_newer_collection(
+    ledger: Ledger, stores: Stores, status: GenerationStatus
+) -> Witness | None:
+    """What a collection says of the ledger; halts all work if it has seen another history.
 
     Raises:
         Halted: it has.
@@ -90,6 +92,7 @@ async def refuse_newer_collection(ledger: Ledger, stores: Stores, status: Genera
     witness = await stores.store(status.store).read_witness(status.physical)
     if witness is not None:
         await refuse_other_history(ledger, [_named(witness, status.store, status.physical)])
+    return witness
 
 
 async def refuse_newer_stores(ledger: Ledger, stores: Stores) -> None:

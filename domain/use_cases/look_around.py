@@ -4,14 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from domain.model.generation import Application, Generation
+from domain.model.application import Application
 from domain.model.recorded import Cursor
 from domain.model.timeline import Finding, Standing, Timeline, Witness
 from domain.ports import Cursors, EventPublisher, GenerationStatus, Views
 from domain.use_cases.histories import contradictions, of_another_ledger, where, witnesses_in
+from domain.use_cases.names import recorded_aliases
 from domain.use_cases.project import witness_of
 from domain.use_cases.relay import CURSOR
-from domain.use_cases.tools import Tools, topic_events
+from domain.use_cases.tools import Tools
 from domain.use_cases.witnesses import WITNESS_SECONDS
 
 WITNESS_LATE = timedelta(seconds=2 * WITNESS_SECONDS)
@@ -108,7 +109,7 @@ async def look_around(
     findings = _merged(standing.halt.findings if standing.halt else (), spoken, gone, older)
     touched = {f.collection for f in (*findings, *(unfinished.found if unfinished else ()))}
     wrong = [s for s in generations if _place(s) in touched or await _half_done(tools, s, stores)]
-    aliases = await _recorded_aliases(tools)
+    aliases = await recorded_aliases(tools)
     return Situation(
         standing=standing,
         head=head,
@@ -202,21 +203,6 @@ async def _half_done(tools: Tools, status: GenerationStatus, stores: _Stores) ->
     stream = Application.create_id(str(status.generation))
     application = await tools.ledger.load(Application, stream)
     return application is not None and application.lacking > 0
-
-
-async def _recorded_aliases(tools: Tools) -> dict[Place, str | None]:
-    """The collection that each alias has by the ledger, None if it has none of ours."""
-    known = {status.generation: status for status in await tools.applications.generations()}
-    decided: dict[Place, str | None] = {}
-    async for recorded in topic_events(tools.ledger, "generation.alias-"):
-        status, event = known[recorded.stream], recorded.event
-        if isinstance(event, Generation.AliasPointed):
-            decided[status.store, event.alias] = None if status.gone else status.physical
-        elif isinstance(event, Generation.AliasRemoved):
-            place = status.store, event.alias
-            if decided.get(place) in {None, status.physical}:
-                decided[place] = event.restore
-    return decided
 
 
 def _wrong_aliases(

@@ -10,7 +10,7 @@ from domain.model.generation import Generation
 from domain.model.migration import Migration, State
 from domain.model.plan import Plan
 from domain.model.recipes import recipe_for
-from domain.model.recipes.recipe import Recipe, StoreFacts, VersionFacts
+from domain.model.recipes.recipe import Recipe, Repeats, StoreFacts, VersionFacts
 from domain.model.spec import Spec
 from domain.use_cases.later_changes import later_changes
 from domain.use_cases.no_longer_true import no_longer_true
@@ -69,8 +69,10 @@ async def plan_migration(
 
 async def _stands(tools: Tools, recipe: Recipe, migration: Migration) -> bool:
     """Whether a spec keeps the migration that it has."""
+    if migration.state is State.COMPLETED and recipe.repeats is Repeats.WHEN_UNTRUE:
+        return not await no_longer_true(tools, migration)
     if migration.state is State.COMPLETED:
-        return not (recipe.repeats and await no_longer_true(tools, migration))
+        return recipe.repeats is Repeats.NEVER
     return migration.state in {State.RUNNING, State.ROLLING_BACK, State.FAILED}
 
 

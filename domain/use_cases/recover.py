@@ -20,9 +20,9 @@ from domain.ports import (
     Timelines,
     Views,
 )
-from domain.use_cases.apply_changes import ACQUIRE_SECONDS, CALL_DEADLINE, LEASE_SECONDS
 from domain.use_cases.bodies import BodyCache
 from domain.use_cases.histories import contradictions, where
+from domain.use_cases.lanes import ACQUIRE_SECONDS, CALL_DEADLINE, LEASE_SECONDS
 from domain.use_cases.look_around import Situation, look_around
 from domain.use_cases.project import witness_of
 from domain.use_cases.put_right import put_right

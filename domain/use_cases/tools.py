@@ -7,8 +7,9 @@ from typing import TypeVar
 from uuid import UUID
 
 from domain.model.aggregate import Context, LedgerAggregate, pending_events
+from domain.model.application import Application
 from domain.model.errors import ChangedMeanwhile, KeyReused, NotFound, VersionConflict
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.model.migration import Migration
 from domain.model.recorded import Answer, Command, Recorded
 from domain.model.schema import CollectionSchema
@@ -99,11 +100,6 @@ async def unless_changed(attempt: Callable[[], Awaitable[T]]) -> T:
             if number + 1 == CONFLICT_ATTEMPTS:
                 raise
     raise AssertionError
-
-
-async def physical_name(stores: Stores, store: str, name: str) -> str:
-    """What a name stands for in a store: itself, or what it is an alias of."""
-    return (await stores.store(store).aliases()).get(name, name)
 
 
 async def live_generation(

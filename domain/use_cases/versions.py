@@ -17,6 +17,7 @@ from domain.model.spec import nearest
 from domain.model.version import Occasion, Version
 from domain.ports import GenerationStatus, Ledger
 from domain.use_cases.merge import recorded_points
+from domain.use_cases.names import aliases_of
 from domain.use_cases.tools import Tools, save_first, topic_events
 
 EVENTS_AT_ONCE = 16
@@ -159,8 +160,8 @@ async def find_version(tools: Tools, store: str, name: str, at: str | None) -> P
     Raises:
         NotFound: there is no such collection, or it has no such version.
     """
-    generations = await generations_of(tools, store, name)
-    aliases = await tools.stores.store(store).aliases()
+    aliases = await aliases_of(tools, store, name)
+    generations = await _generations(tools, store, name, aliases)
     if at is None:
         meant = _meant(generations, name, aliases)
         live = [status for status in meant if not status.gone]
@@ -227,8 +228,17 @@ def _refuse_ambiguous(label: str) -> None:
 
 
 async def generations_of(tools: Tools, store: str, name: str) -> list[GenerationStatus]:
-    """Every generation that serves or served this name, oldest first."""
-    aliases = await tools.stores.store(store).aliases()
+    """Every generation that serves or served this name, oldest first.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return await _generations(tools, store, name, await aliases_of(tools, store, name))
+
+
+async def _generations(
+    tools: Tools, store: str, name: str, aliases: Mapping[str, str]
+) -> list[GenerationStatus]:
     known = await tools.applications.generations(store=store)
     names = {name, aliases.get(name, name)}
     found = [status for status in known if {status.collection, status.physical} & names]

@@ -165,7 +165,7 @@ async def _refuse_copies_without_source(
         if status.points:
             raise StepBlocked(
                 f"{status.physical!r} was made empty and has {status.points:,} points now, which "
-                f"have no collection to go back to. {_way_out(status.physical)}"
+                f"have no collection to go back to. {await _way_out(run, status.physical)}"
             )
 
 
@@ -185,7 +185,7 @@ async def _refuse_changed_copies(
             raise StepBlocked(
                 f"{target.physical!r} was written to since (such as point {id_of(changed)}), and "
                 "is a copy of a version, so there is no collection to carry that back to. "
-                f"{_way_out(target.physical)}"
+                f"{await _way_out(run, target.physical)}"
             )
 
 
@@ -281,9 +281,10 @@ def _blocked(error: LedgerError) -> str:
     return f"{error}; then roll back again. {NOTHING}"
 
 
-def _way_out(physical: str) -> str:
+async def _way_out(run: StepRun, physical: str) -> str:
+    now = (await run.tools.ledger.head()).position
     return (
-        f"Take what you need out of it (`rebuild {physical} --into FILE.parquet`), delete it "
-        "there (`points delete`) or restore it to what it was, and roll back again; or keep it. "
-        f"{NOTHING}"
+        f"Take what you need out of it (`rebuild {physical} --at {now} --into FILE.parquet`), "
+        "delete it there (`points delete`) or restore it to what it was, and roll back again; "
+        f"or keep it. {NOTHING}"
     )

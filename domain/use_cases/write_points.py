@@ -19,7 +19,6 @@ from domain.model.errors import (
     Corrupt,
     NotFound,
     ObjectMissing,
-    Unavailable,
 )
 from domain.model.generation import Generation
 from domain.model.points import PointBatch, decode_payload, encode_payload, id_of
@@ -27,9 +26,9 @@ from domain.model.recorded import Answer, ChangeSetDraft, Heads
 from domain.model.schema import CollectionSchema
 from domain.ports import SMALL_OBJECT, GenerationStatus
 from domain.use_cases.bodies import BodyCache
-from domain.use_cases.tools import Tools, physical_name, recorded_schema, unless_changed
+from domain.use_cases.names import physical_name
+from domain.use_cases.tools import Tools, recorded_schema, unless_changed
 from domain.use_cases.verify import ready
-from domain.use_cases.versions import serving
 
 NAMED = 5
 INLINE_BYTES = 64 * 2**10
@@ -259,28 +258,10 @@ async def open_live(tools: Tools, store: str, name: str) -> LiveCollection:
         Conflict: it is being adopted, and the ledger does not know all of its points yet.
         Rejected: it does not keep the vectors that are written to it.
     """
-    status = await ready(tools, store, await _physical(tools, store, name))
+    status = await ready(tools, store, await physical_name(tools, store, name))
     schema = await recorded_schema(tools.ledger, status.generation)
     refuse_lossy(schema)
     return LiveCollection(tools, status, schema)
-
-
-async def _physical(tools: Tools, store: str, name: str) -> str:
-    """What a name stands for; by the ledger while the store is away.
-
-    Raises:
-        Unavailable: the store is away, and the ledger knows no such collection.
-    """
-    try:
-        return await physical_name(tools.stores, store, name)
-    except Unavailable:
-        known = [s for s in await tools.applications.generations(store=store) if not s.gone]
-        named = [status for status in known if status.collection == name]
-        if named:
-            return (await serving(tools, named)).physical
-        if any(status.physical == name for status in known):
-            return name
-        raise
 
 
 def _not_there(physical: str, keys: Sequence[bytes]) -> str:

@@ -6,7 +6,8 @@ from uuid import UUID
 from eventsourcing.domain import AggregateEvent
 
 from domain.model.aggregate import Actor, Context, LedgerAggregate
-from domain.model.generation import Application, Generation
+from domain.model.application import Application
+from domain.model.generation import Generation
 from domain.model.recorded import ChangeSetDraft, Command
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from domain.ports import Ledger

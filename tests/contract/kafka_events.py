@@ -12,7 +12,8 @@ from adapters.kafka.broker import Broker
 from adapters.kafka.settings import KafkaSettings
 from adapters.kafka.topics import TopicSpec
 from domain.model.aggregate import Actor, Context
-from domain.model.generation import Application, Generation
+from domain.model.application import Application
+from domain.model.generation import Generation
 from domain.model.recorded import Recorded
 
 LEDGER = "a-ledger"

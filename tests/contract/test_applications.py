@@ -8,8 +8,9 @@ import pytest
 from adapters.postgres.applications import PostgresApplications
 from adapters.postgres.connection import Database
 from adapters.postgres.ledger import PostgresLedger
+from domain.model.application import Application
 from domain.model.errors import Conflict, NotFound, Rejected
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.ports import Lease
 from tests.contract.builders import CONTEXT, command, create, draft
 

@@ -11,8 +11,9 @@ from adapters.postgres.chain import verify_chain
 from adapters.postgres.connection import Database, open_database
 from adapters.postgres.ledger import PostgresLedger
 from domain.model.aggregate import LedgerAggregate
+from domain.model.application import Application
 from domain.model.errors import Corrupt, KeyReused, LedgerError, Rejected, VersionConflict
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.model.recorded import Answer, Command, Cursor
 from tests.contract.builders import CONTEXT, application, command, create, generation, pending
 from tests.contract.dropping import DropsAfterCommit

@@ -11,9 +11,10 @@ from adapters.postgres.chain import verify_chain
 from adapters.postgres.connection import Database
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.objects import PostgresObjects
+from domain.model.application import Application
 from domain.model.bodies import Manifest
 from domain.model.errors import Corrupt, KeyReused, PointChanged, Rejected, VersionConflict
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.model.recorded import Answer, ChangeSetDraft, Cursor
 from domain.use_cases.tools import update
 from tests.contract.builders import BODY, CONTEXT, command, create, draft, key, pending, point_hash

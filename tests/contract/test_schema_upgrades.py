@@ -17,8 +17,9 @@ from adapters.postgres.derived import verify_derived
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.schema import migrations, require_current, upgrade
 from adapters.postgres.views import PostgresViews
+from domain.model.application import Application
 from domain.model.errors import KeyReused
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.model.recorded import Answer, Command
 from tests.contract.builders import CONTEXT, application, command, create, draft, key
 from tests.contract.processes import start

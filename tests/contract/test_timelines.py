@@ -16,8 +16,8 @@ from adapters.postgres.leaders import PostgresLeaders
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.timelines import PostgresTimelines
 from adapters.postgres.views import PostgresViews
+from domain.model.application import Application
 from domain.model.errors import Conflict, Halted
-from domain.model.generation import Application
 from domain.model.recorded import Cursor
 from domain.model.timeline import Finding, Standing, Timeline
 from domain.ports import Lease, Recovered

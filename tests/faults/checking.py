@@ -13,7 +13,7 @@ from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.objects import PostgresObjects
 from adapters.postgres.views import PostgresViews
 from domain.model.recorded import Recorded
-from domain.use_cases.apply_changes import SETTLE_SECONDS
+from domain.use_cases.lanes import SETTLE_SECONDS
 from tests.faults import application_checks, broker_checks, ledger_checks, written
 from tests.faults.application_checks import Picture
 from tests.faults.progress import connected

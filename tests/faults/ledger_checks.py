@@ -11,13 +11,14 @@ from adapters.postgres.chain import verify_chain
 from adapters.postgres.connection import Database
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.views import PostgresViews
+from domain.model.application import Application
 from domain.model.errors import Corrupt
 from domain.model.flow import FlowRange
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.model.migration import Migration
 from domain.model.recorded import Recorded
 from domain.ports import Objects
-from domain.use_cases.apply_changes import CALL_DEADLINE, LEASE_SECONDS, SETTLE_SECONDS
+from domain.use_cases.lanes import CALL_DEADLINE, LEASE_SECONDS, SETTLE_SECONDS
 from projections import PROJECTIONS
 
 EXAMPLES = 3

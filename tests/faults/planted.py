@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tests.faults.schedule import APPLIERS, QDRANT, Aim, Kind
 from tests.faults.source import Replacement
 
-APPLYING = "domain/use_cases/apply_changes.py"
+APPLYING = "domain/use_cases/lanes.py"
 EFFECTS = "domain/use_cases/change_effects.py"
 FLOWS = "domain/use_cases/work_flows.py"
 CAPTURE = "domain/use_cases/flows/capture.py"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from domain.use_cases.apply_changes import SETTLE_SECONDS
+from domain.use_cases.lanes import SETTLE_SECONDS
 from tests.faults import broker_checks, written
 from tests.faults.application_checks import Picture, check_points
 from tests.faults.checking import check

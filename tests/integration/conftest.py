@@ -14,7 +14,7 @@ from adapters.embedded.supervisor import Supervisor
 from adapters.postgres.connection import Database
 from adapters.postgres.ledger import PostgresLedger
 from adapters.settings import PREFIX
-from domain.use_cases import apply_changes, work_flows
+from domain.use_cases import apply_changes, lanes, work_flows
 from domain.use_cases.steps import drop
 from tests.infra.qdrant import configured_url
 from tests.integration.commands import write_settings
@@ -49,9 +49,9 @@ async def world(
     monkeypatch.setattr(apply_changes, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(work_flows, "IDLE_SECONDS", 0.05)
     # Workers of these tests die often, and others wait for their leases.
-    monkeypatch.setattr(apply_changes, "LEASE_SECONDS", 1.5)
-    monkeypatch.setattr(apply_changes, "CALL_DEADLINE", 0.5)
-    monkeypatch.setattr(apply_changes, "ACQUIRE_SECONDS", 0.05)
+    monkeypatch.setattr(lanes, "LEASE_SECONDS", 1.5)
+    monkeypatch.setattr(lanes, "CALL_DEADLINE", 0.5)
+    monkeypatch.setattr(lanes, "ACQUIRE_SECONDS", 0.05)
     monkeypatch.setattr(work_flows, "LEASE_SECONDS", 1.0)
     monkeypatch.setattr(drop, "SETTLE_SECONDS", 0.05)
     opened = open_world(ledger_database, database, ledger, shared_qdrant_url, tmp_path)

@@ -20,7 +20,7 @@ from domain.model.errors import Conflict, Rejected, Unavailable
 from domain.model.points import PointBatch, encode_payload, key_of
 from domain.model.recorded import Recorded
 from domain.ports import Lease
-from domain.use_cases import apply_changes, dead_letters
+from domain.use_cases import apply_changes, dead_letters, lanes
 from domain.use_cases.apply_changes import Applier
 from domain.use_cases.bodies import BodyCache
 from domain.use_cases.change_effects import Effects
@@ -37,9 +37,9 @@ OVER = -1.0  # seconds: a lease that ran out already
 @pytest.fixture
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases of crashed appliers run out soon."""
-    monkeypatch.setattr(apply_changes, "LEASE_SECONDS", 0.4)
-    monkeypatch.setattr(apply_changes, "CALL_DEADLINE", 0.2)
-    monkeypatch.setattr(apply_changes, "ACQUIRE_SECONDS", 0.05)
+    monkeypatch.setattr(lanes, "LEASE_SECONDS", 0.4)
+    monkeypatch.setattr(lanes, "CALL_DEADLINE", 0.2)
+    monkeypatch.setattr(lanes, "ACQUIRE_SECONDS", 0.05)
 
 
 def with_applications(world: World, **methods: Any) -> Tools:
@@ -258,8 +258,8 @@ async def test_two_appliers_share_the_work(world: World) -> None:
 async def test_a_successor_waits_for_the_lease_and_the_deadline(
     world: World, monkeypatch: pytest.MonkeyPatch, ttl: float, grace: float
 ) -> None:
-    monkeypatch.setattr(apply_changes, "CALL_DEADLINE", grace)
-    monkeypatch.setattr(apply_changes, "ACQUIRE_SECONDS", 0.02)
+    monkeypatch.setattr(lanes, "CALL_DEADLINE", grace)
+    monkeypatch.setattr(lanes, "ACQUIRE_SECONDS", 0.02)
     generation = await world.generation()
     await world.tools.applications.acquire(generation, "zombie", ttl, 0)
     refused: list[UUID] = []
@@ -343,8 +343,8 @@ async def test_who_waited_for_a_lease_begins_where_the_former_holder_stopped(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the waiting applier had seen before it waited is old, and more than a window behind."""
-    monkeypatch.setattr(apply_changes, "WINDOW", 4)
-    monkeypatch.setattr(apply_changes, "ACQUIRE_SECONDS", 0.02)
+    monkeypatch.setattr(lanes, "WINDOW", 4)
+    monkeypatch.setattr(lanes, "ACQUIRE_SECONDS", 0.02)
     generation = await world.generation()
     for number in range(10):
         await world.write(generation, document_points(["1"] * 3, seed=number))
@@ -400,7 +400,7 @@ async def test_a_clean_stop_finishes_what_is_under_way_before_leases_are_given_b
 
 
 async def test_a_lost_lease_is_taken_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apply_changes, "LEASE_SECONDS", LONG)  # no renewal notices it
+    monkeypatch.setattr(lanes, "LEASE_SECONDS", LONG)  # no renewal notices it
     generation = await world.generation()
     await history(world, generation)
     applications, lost = world.tools.applications, []

@@ -19,7 +19,7 @@ from adapters.qdrant.store import QdrantStore
 from adapters.qdrant_grpc import qdrant
 from domain.model.points import PointBatch
 from domain.ports import GenerationStatus
-from domain.use_cases import apply_changes
+from domain.use_cases import lanes
 from tests.grpc_front import GrpcFront, Refusal
 from tests.integration.builders import document_points
 from tests.integration.worlds import World, eventually
@@ -113,7 +113,7 @@ async def limiter(shared_qdrant_url: str) -> AsyncIterator[tuple[Limiter, str]]:
 @asynccontextmanager
 async def applying(world: World, url: str) -> AsyncIterator[None]:
     """An applier runs, as the service has it: one try of a call, and the lane does the rest."""
-    deadline = apply_changes.CALL_DEADLINE
+    deadline = lanes.CALL_DEADLINE
     async with (
         QdrantStore(
             Endpoint(url), random=Random(1), deadline=deadline, bulk_deadline=deadline, attempts=1

@@ -6,7 +6,7 @@ import pytest
 
 from domain.model.errors import Unavailable
 from domain.model.points import PointBatch
-from domain.use_cases import apply_changes
+from domain.use_cases import lanes
 from tests.integration.builders import document_points
 from tests.integration.faults import Wrapped
 from tests.integration.worlds import World, eventually
@@ -15,7 +15,7 @@ from tests.integration.worlds import World, eventually
 async def test_a_late_write_of_our_own_is_put_right(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apply_changes, "SETTLE_SECONDS", 0.5)
+    monkeypatch.setattr(lanes, "SETTLE_SECONDS", 0.5)
     generation = await world.generation()
     await world.write(generation, document_points(["1"] * 5))
     late: list[PointBatch] = []

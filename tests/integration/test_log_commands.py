@@ -8,7 +8,7 @@ import pytest
 
 from adapters.postgres.ledger import PostgresLedger
 from domain.model.aggregate import Actor, Context
-from domain.model.generation import Application
+from domain.model.application import Application
 from tests.contract.builders import application, command
 from tests.contract.tampering import forget_after, tampering, write_hashes_anew
 from tests.e2e.program import Ended

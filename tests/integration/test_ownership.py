@@ -10,7 +10,7 @@ import pytest
 from domain.model.errors import Rejected
 from domain.model.migration import Migration, State
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
-from domain.use_cases import apply_changes
+from domain.use_cases import lanes
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.steer_migration import roll_back_migration
 from tests.integration.builders import document_points
@@ -35,8 +35,8 @@ class Moving(LedgerDeliveries):
 
 @pytest.fixture
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apply_changes, "LEASE_SECONDS", 0.6)
-    monkeypatch.setattr(apply_changes, "CALL_DEADLINE", 0.2)
+    monkeypatch.setattr(lanes, "LEASE_SECONDS", 0.6)
+    monkeypatch.setattr(lanes, "CALL_DEADLINE", 0.2)
 
 
 @pytest.mark.usefixtures("short_leases")

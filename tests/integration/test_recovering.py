@@ -22,13 +22,14 @@ from adapters.postgres.leaders import PostgresLeaders
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.timelines import PostgresTimelines
 from adapters.postgres.views import PostgresViews
+from domain.model.application import Application
 from domain.model.errors import Halted
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.model.migration import State
 from domain.model.points import PointBatch
 from domain.model.recorded import Cursor
 from domain.model.timeline import Halt, Timeline, Witness
-from domain.use_cases import apply_changes, look_around, merge, put_right, recover
+from domain.use_cases import lanes, look_around, merge, put_right, recover, witnesses
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.recover import Ports, Recovery
 from domain.use_cases.relay import CURSOR, relay
@@ -47,7 +48,7 @@ pytestmark = pytest.mark.broker
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases run out soon, and every comparison and repair crosses many pages."""
     monkeypatch.setattr(wakeups, "_RECONNECT", 0.05)
-    for module in (apply_changes, recover):
+    for module in (lanes, recover):
         monkeypatch.setattr(module, "LEASE_SECONDS", 0.4)
         monkeypatch.setattr(module, "CALL_DEADLINE", 0.2)
         monkeypatch.setattr(module, "ACQUIRE_SECONDS", 0.05)
@@ -380,6 +381,41 @@ async def test_a_store_that_came_back_older_is_put_right(
     assert outcome.recovered.missing == len(newer.keys() - older.keys()) > 0
     assert outcome.recovered.extra == len(older.keys() - newer.keys()) > 0
     await restorable.assert_right(name, digest)
+
+
+@pytest.mark.parametrize("applied_before", [True, False], ids=["working", "idle"])
+async def test_an_older_store_is_found_although_appliers_went_on(
+    restorable: Restorable, monkeypatch: pytest.MonkeyPatch, *, applied_before: bool
+) -> None:
+    world, name = restorable.world, restorable.world.named("direct")
+    generation = await restorable.written()
+    snapshot = await Snapshot.of(world, name)
+    await restorable.go_on(generation)
+    monkeypatch.setattr(witnesses, "WITNESS_SECONDS", 0.05)
+    async with world.applier():
+        if applied_before:
+            await world.write(generation, document_points(["2"] * 3, seed=6))
+            await eventually(partial(says_everything, world, name, generation))
+        await snapshot.restore(world, name)
+        await world.write(generation, document_points(["3"] * 5, seed=7))
+        await world.applied(generation)
+    assert not (await world.verify(name)).equal
+    monkeypatch.setattr(look_around, "WITNESS_LATE", timedelta(0))
+
+    recovery = await restorable.recover()
+
+    [finding] = recovery.situation.findings
+    assert "has changes up to 2" in finding.says
+    assert (recovery.complete, recovery.timeline) == (True, None)
+    assert (await world.verify(name)).equal
+    await restorable.go_on(generation)
+    assert await says_everything(world, name, generation)
+
+
+async def says_everything(world: World, name: str, generation: UUID) -> bool:
+    """Whether a collection says that it has all that was recorded."""
+    witness = await world.store.read_witness(name)
+    return witness is not None and witness.version == (await world.status(generation)).recorded
 
 
 async def test_a_store_came_back_older_with_what_was_dropped_since(

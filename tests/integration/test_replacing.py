@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from domain.model.generation import Application, Generation
+from domain.model.application import Application
+from domain.model.generation import Generation
 from domain.model.migration import Migration, State
 from domain.model.points import encode_payload
 from domain.model.verification import VerificationLog

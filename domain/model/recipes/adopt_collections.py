@@ -4,7 +4,7 @@ from pydantic import Field
 
 from domain.model.errors import InvalidSpec, Rejected
 from domain.model.plan import Plan
-from domain.model.recipes.recipe import Recipe, SourceRow, StoreFacts
+from domain.model.recipes.recipe import Recipe, Repeats, SourceRow, StoreFacts
 from domain.model.recipes.steps import adopt_step, check_step
 from domain.model.spec import Spec
 
@@ -21,6 +21,7 @@ class AdoptCollections(Recipe):
 
     name = "adopt-collections"
     spec: type[Spec] = AdoptSpec
+    repeats = Repeats.ALWAYS
 
     def store(self, spec: Spec) -> str:
         """The store of the collections."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from domain.model.plan import Plan
@@ -149,6 +150,14 @@ def held_problem(name: str, store: StoreFacts, instead: str) -> list[str]:
     return [f"{problem}moved its points elsewhere: {instead}"]
 
 
+class Repeats(StrEnum):
+    """When a spec that was carried out is carried out again: it is another migration then."""
+
+    NEVER = "never"
+    WHEN_UNTRUE = "when what it did is not so any more"
+    ALWAYS = "whenever somebody asks"
+
+
 class Recipe(Protocol):
     """A pure planner for one kind of migration."""
 
@@ -156,8 +165,8 @@ class Recipe(Protocol):
     spec: type[Spec]
     looks_at_later_changes: bool = False
     """Whether it needs to know what became of the collection since the version."""
-    repeats: bool = False
-    """Whether a spec that was carried out is carried out again when it is no longer true."""
+    repeats: Repeats = Repeats.NEVER
+    """When a spec that was carried out is carried out again."""
 
     def table(self, spec: Spec) -> tuple[str, str] | None:  # noqa: ARG002
         """Connection and name of the table that it needs read, or None."""

@@ -9,6 +9,7 @@ from domain.model.plan import Plan
 from domain.model.recipes.recipe import (
     LaterFacts,
     Recipe,
+    Repeats,
     SourceRow,
     StoreFacts,
     VersionFacts,
@@ -36,7 +37,7 @@ class RestoreVersion(Recipe):
     name = "restore-version"
     spec: type[Spec] = RestoreSpec
     looks_at_later_changes = True
-    repeats = True
+    repeats = Repeats.WHEN_UNTRUE
 
     def version(self, spec: Spec) -> tuple[str, str, str] | None:
         """The version to go back to."""

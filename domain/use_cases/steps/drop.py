@@ -10,7 +10,7 @@ from domain.model.generation import Generation
 from domain.model.migration import Migration
 from domain.model.plan import StepKind
 from domain.ports import GenerationStatus
-from domain.use_cases.apply_changes import SETTLE_SECONDS
+from domain.use_cases.lanes import SETTLE_SECONDS
 from domain.use_cases.steps.check import verified
 from domain.use_cases.steps.flow_control import flowed, start_flow
 from domain.use_cases.steps.hand_over import refuse_uncopied

@@ -4,8 +4,9 @@ import math
 from contextlib import aclosing
 from datetime import timedelta
 
+from domain.model.application import Application
 from domain.model.errors import NotFound
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.model.recorded import Recorded
 from domain.use_cases.steps.step_run import StepRun
 from domain.use_cases.tools import stream_events

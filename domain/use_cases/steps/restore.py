@@ -36,7 +36,8 @@ async def do(run: StepRun) -> dict[str, Any]:
         if writes:
             raise StepBlocked(
                 f"later writes to {status.physical!r} would go ({writes:,}), which were not there "
-                "when this was planned; plan again with `later_writes: discard` if they may"
+                "when this was planned; if they may, plan again with `--discard-later-writes`, or "
+                "`later_writes: discard` in a spec"
             )
     now = Side(recorded_points(run.tools.ledger, status.generation))
     then = Side(recorded_points(run.tools.ledger, version.status.generation, version.through))

@@ -11,10 +11,11 @@ from domain.model.errors import InvalidSpec, VersionConflict, WritesHeld
 from domain.model.generation import Generation
 from domain.model.points import key_of
 from domain.model.recorded import Command
+from domain.use_cases.names import physical_name
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.project import rebuild
 from domain.use_cases.repair import repair
-from domain.use_cases.tools import Tools, physical_name, save
+from domain.use_cases.tools import Tools, save
 from domain.use_cases.versions import tag_version
 from domain.use_cases.write_points import Delete, open_live
 from projections import PROJECTIONS
@@ -127,7 +128,7 @@ class Operations(Shared):
 
     async def adopt(self, collection: Collection, course: Course) -> None:
         """What a store has counts from here on, whether the ledger looks after it or not."""
-        physical = await physical_name(self.world.tools.stores, STORE, collection.name)
+        physical = await physical_name(self.world.tools, STORE, collection.name)
         spec = self._spec("adopt-collections", store=STORE, collections=[physical])
         boundary, other = self.on_the_way(collection, course)
         await self.session.migrate(spec, boundary, **self.how(course))
@@ -208,7 +209,7 @@ class Operations(Shared):
 
     async def _migrate(self, collection: Collection, spec: dict[str, Any], course: Course) -> None:
         to = spec.get("to", {})
-        physical = await physical_name(self.world.tools.stores, STORE, collection.name)
+        physical = await physical_name(self.world.tools, STORE, collection.name)
         name = to.get("name", collection.name)
         boundary, other = self.on_the_way(collection, course, name)
         migration = await self.session.migrate(spec, boundary, **self.how(course))

@@ -18,10 +18,11 @@ from domain.model.migration import Migration, State
 from domain.model.recorded import Cursor
 from domain.ports import GenerationStatus
 from domain.use_cases.apply_changes import Applier
+from domain.use_cases.names import physical_name
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.run_migration import run_migration
 from domain.use_cases.steer_migration import roll_back_migration, start_migration
-from domain.use_cases.tools import Tools, physical_name
+from domain.use_cases.tools import Tools
 from domain.use_cases.verify import looked_after
 from domain.use_cases.work_flows import work_flows
 from tests.databases import execute, new_ledger_database
@@ -87,7 +88,7 @@ class Session:
 
     async def status(self, name: str) -> GenerationStatus:
         """Where the generation stands that serves a name."""
-        physical = await physical_name(self.world.tools.stores, STORE, name)
+        physical = await physical_name(self.world.tools, STORE, name)
         return await looked_after(self.world.tools, STORE, physical)
 
     async def settled(self) -> bool:

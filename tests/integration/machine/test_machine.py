@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase
 from hypothesis.stateful import run_state_machine_as_test
 
 from adapters.postgres import flow_ranges
-from domain.use_cases import apply_changes, erase, gather, merge, pack, work_flows
+from domain.use_cases import apply_changes, erase, gather, lanes, merge, pack, work_flows
 from domain.use_cases.flows import reading
 from domain.use_cases.steps import drop, flow_control, step_run
 from tests.integration.machine.rules import Machine, Tally
@@ -28,8 +28,8 @@ def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "CHANGE_SETS_A_RANGE", 2)
     monkeypatch.setattr(reading, "CHANGED_POINTS_A_RANGE", 3)
     monkeypatch.setattr(apply_changes, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(apply_changes, "LEASE_SECONDS", 60.0)
-    monkeypatch.setattr(apply_changes, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(lanes, "LEASE_SECONDS", 60.0)
+    monkeypatch.setattr(lanes, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(drop, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(work_flows, "IDLE_SECONDS", 0.02)
     monkeypatch.setattr(flow_ranges, "PAUSE_SECONDS", 0.0)

@@ -270,4 +270,3 @@ def test_key_does_not_travel_in_the_clear() -> None:
         Endpoint("http://example.org:6334", "secret")
     for url in ("https://example.org", "http://127.0.0.1", "http://[::1]:1", "http://localhost"):
         assert Endpoint(url, "secret").metadata == (("api-key", "secret"),)
-    assert Endpoint("http://example.org", "secret", allow_plaintext_key=True).metadata

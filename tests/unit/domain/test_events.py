@@ -17,9 +17,10 @@ from eventsourcing.utils import get_topic
 import domain.model
 from adapters.postgres.mapper import to_event, to_stored
 from domain.model.aggregate import NOT_RECORDED, LedgerAggregate
+from domain.model.application import Application
 from domain.model.erasure import Erasure
 from domain.model.flow import Flow, FlowRange
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.model.migration import Migration
 from domain.model.retention import Retention, Sweep
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec

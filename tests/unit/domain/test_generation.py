@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.model.application import Application
 from domain.model.errors import Rejected
 from domain.model.flow import Flow, FlowRange
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from tests.builders import few_examples
 from tests.unit.domain.scenario import Fact, Given, collected, fact, replayed

@@ -4,8 +4,9 @@ from typing import Any
 from uuid import UUID
 
 from domain.model.aggregate import Actor, Context
+from domain.model.application import Application
 from domain.model.flow import Flow, FlowRange
-from domain.model.generation import Application, Generation
+from domain.model.generation import Generation
 from domain.model.migration import Migration
 from domain.model.schema import CollectionSchema, Distance, VectorKind, VectorSpec
 from tests.builders import MARA, History, plan_of
