@@ -34,7 +34,7 @@ faults: $(STAMP)
 	$(BIN)/python -m tests.faults --machine --seeds $(MACHINE_SEEDS)
 	$(BIN)/python -m tests.faults --plant all
 
-# Measures for about twenty minutes, alone on its machine, and writes docs/reference/benchmarks.md.
+# Measures for three quarters of an hour, alone on its machine, and writes docs/reference/benchmarks.md.
 bench: $(STAMP)
 	$(BIN)/python -m bench --write
 

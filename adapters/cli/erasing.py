@@ -85,7 +85,7 @@ class _Wanted:
 
     def __init__(self, ids: Sequence[str], values: Sequence[str], scope: Scope) -> None:
         split = [one.strip() for text in ids for one in text.split(",")]
-        self._keys = {key_of(int(one) if one.isdigit() else one) for one in split}
+        self._keys = {key_of(int(one) if one.isdecimal() else one) for one in split}
         self._match = dict(_pair(text) for text in values)
         self._scope = scope
         if self._keys and self._match:

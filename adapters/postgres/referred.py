@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
-from adapters.postgres.connection import Database
+from adapters.postgres.connection import NO_IDLE_TIMEOUT, NO_TIMEOUT, Database
 
 PAGE = 20_000
+_TIMEOUT = 3600.0  # seconds
 
 # Every body that any version of a generation refers to, but those that only archived ones did.
 _BODIES = """
@@ -44,8 +45,10 @@ async def read_bodies(database: Database, generation: UUID) -> AsyncIterator[lis
     One scan of its heads; a connection is held until the last page.
     """
     async with database.transaction() as connection:
-        cursor = await connection.cursor(_BODIES, generation)
-        while rows := await cursor.fetch(PAGE):
+        await connection.execute(NO_TIMEOUT)
+        await connection.execute(NO_IDLE_TIMEOUT)  # it waits for who reads a page of bodies
+        cursor = await connection.cursor(_BODIES, generation, timeout=_TIMEOUT)
+        while rows := await cursor.fetch(PAGE, timeout=_TIMEOUT):
             yield [row["address"].hex() for row in rows]
 
 

@@ -7,6 +7,9 @@ from uuid import UUID
 from domain.model.aggregate import LedgerAggregate, stream_id
 from domain.model.errors import Rejected
 
+MOST = 10**9
+"""How many of the last versions a policy may keep."""
+
 
 class Retention(LedgerAggregate):
     """Which versions of a collection are kept, and which were archived."""
@@ -114,6 +117,8 @@ class Retention(LedgerAggregate):
             raise Rejected("a policy says what it keeps: the last versions, or since when")
         if last is not None and last < 1:
             raise Rejected(f"at least the last version is kept, so {last} cannot be")
+        if last is not None and last > MOST:
+            raise Rejected(f"{last} versions are more than can be counted; keep at most {MOST:,}")
         seconds = None if since is None else int(since.total_seconds())
         if (last, seconds) != (self.last, self.seconds):
             self.trigger_event(self.PolicySet, last=last, seconds=seconds)

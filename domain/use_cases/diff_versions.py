@@ -8,10 +8,10 @@ from typing import Any
 
 from domain.model.points import PointBatch, decode_payload, id_of
 from domain.model.schema import CollectionSchema
+from domain.use_cases.archived import refuse_archived
 from domain.use_cases.bodies import BodyCache
 from domain.use_cases.concurrently import in_pages
 from domain.use_cases.merge import PAGE, Side, merge, recorded_points
-from domain.use_cases.retention import refuse_archived
 from domain.use_cases.tools import Tools, recorded_schema
 from domain.use_cases.versions import Place
 

@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator
 
 from domain.model.points import PointBatch
+from domain.use_cases.archived import refuse_archived
 from domain.use_cases.gather import Gathering
-from domain.use_cases.retention import refuse_archived
 from domain.use_cases.tools import Tools
 from domain.use_cases.versions import Place
 

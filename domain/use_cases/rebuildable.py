@@ -5,7 +5,7 @@ from uuid import UUID
 
 from domain.model.errors import NotFound
 from domain.ports import GenerationStatus
-from domain.use_cases.retention import ARCHIVED
+from domain.use_cases.archived import ARCHIVED
 from domain.use_cases.tools import Tools
 from domain.use_cases.versions import digest_at
 

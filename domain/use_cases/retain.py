@@ -4,15 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from uuid import UUID, uuid4
 
 from domain.model.aggregate import Context
+from domain.model.errors import NotFound
 from domain.model.migration import Migration, State
 from domain.model.retention import Retention
 from domain.model.version import Version
 from domain.ports import GenerationStatus, Ledger
-from domain.use_cases.tools import Tools, topic_events, update
+from domain.use_cases.tools import Tools, save_first, topic_events
 from domain.use_cases.versions import place_at
 
 
@@ -41,22 +41,9 @@ class Archived:
 
 async def leaving(tools: Tools) -> list[Archived]:
     """What the retention of collections does not keep any more, and was not archived yet."""
-    found = []
-    versions = await _versions(tools.ledger)
-    read_since = await _read_since(tools.ledger)
-    for retention in await retentions(tools.ledger):
-        if not retention.has_policy or retention.holds:
-            continue
-        place = retention.store, retention.collection
-        noted = sorted(versions[place], key=lambda version: version.position)
-        border = min(await _border(tools.ledger, retention, noted), read_since)
-        for status in await tools.applications.generations(
-            store=retention.store, collection=retention.collection
-        ):
-            leaves = await _leaving(tools.ledger, status, border, noted)
-            if leaves is not None:
-                found.append(leaves)
-    return found
+    kept = await _look(tools.ledger)
+    found = [await _leaving(tools, one, kept) for one in await retentions(tools.ledger)]
+    return [one for some in found for one in some]
 
 
 async def archive_versions(tools: Tools, context: Context) -> list[Archived]:
@@ -64,14 +51,53 @@ async def archive_versions(tools: Tools, context: Context) -> list[Archived]:
 
     It may be stopped anywhere; again goes on with what is left.
     """
-    done = await leaving(tools)
-    for one in done:
-        archive = partial(
-            Retention.archive, generation=one.generation, before=one.before, kept=one.kept
-        )
-        stream = Retention.create_id(one.store, one.collection)
-        await update(tools.ledger, Retention, stream, f"archive/{uuid4()}", context, archive)
+    done = []
+    kept = await _look(tools.ledger)
+    for retention in await retentions(tools.ledger):
+        decided, found = retention, await _archive(tools, retention, kept)
+        while not await save_first(tools.ledger, decided, f"archive/{uuid4()}", context):
+            # Somebody decided otherwise, or archived, since it was loaded.
+            decided, kept = await _loaded(tools.ledger, retention.id), await _look(tools.ledger)
+            found = await _archive(tools, decided, kept)
+        done += found
     return done
+
+
+async def _archive(tools: Tools, retention: Retention, kept: "_Kept") -> list[Archived]:
+    found = await _leaving(tools, retention, kept)
+    for one in found:
+        retention.archive(one.generation, one.before, one.kept)
+    return found
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What is kept whatever a policy says.
+
+    Attributes:
+        noted: versions by store and collection, in the order of their positions.
+        since: the earliest position of which a migration may still read something.
+    """
+
+    noted: dict[tuple[str, str], list[Version]]
+    since: int
+
+
+async def _look(ledger: Ledger) -> _Kept:
+    return _Kept(await _versions(ledger), await _read_since(ledger))
+
+
+async def _leaving(tools: Tools, retention: Retention, kept: _Kept) -> list[Archived]:
+    """What leaves the window of a collection."""
+    if not retention.has_policy or retention.holds:
+        return []
+    noted = kept.noted.get((retention.store, retention.collection), [])
+    border = min(await _border(tools.ledger, retention, noted), kept.since)
+    generations = await tools.applications.generations(
+        store=retention.store, collection=retention.collection
+    )
+    found = [await _before(tools.ledger, status, border, noted) for status in generations]
+    return [one for one in found if one is not None]
 
 
 async def _border(ledger: Ledger, retention: Retention, noted: Sequence[Version]) -> int:
@@ -86,7 +112,7 @@ async def _border(ledger: Ledger, retention: Retention, noted: Sequence[Version]
     return min(borders)
 
 
-async def _leaving(
+async def _before(
     ledger: Ledger, status: GenerationStatus, border: int, noted: Iterable[Version]
 ) -> Archived | None:
     """What of a generation comes before a position of the ledger."""
@@ -116,20 +142,26 @@ async def _leaving(
 
 
 async def _versions(ledger: Ledger) -> dict[tuple[str, str], list[Version]]:
-    """Versions that were noted, by store and collection."""
+    """Versions that were noted, by store and collection, in the order of their positions."""
     found: dict[tuple[str, str], list[Version]] = defaultdict(list)
     async for recorded in topic_events(ledger, "version."):
         version = recorded.event.mutate(None)
         if isinstance(version, Version):
             found[version.store, version.collection].append(version)
-    return found
+    return {place: sorted(some, key=lambda one: one.position) for place, some in found.items()}
 
 
 async def retentions(ledger: Ledger) -> list[Retention]:
     """What was decided about collections, in the order in which that began."""
     begun = topic_events(ledger, Retention.Created.TOPIC)
-    loaded = [await ledger.load(Retention, recorded.stream) async for recorded in begun]
-    return [retention for retention in loaded if retention is not None]
+    return [await _loaded(ledger, recorded.stream) async for recorded in begun]
+
+
+async def _loaded(ledger: Ledger, stream: UUID) -> Retention:
+    retention = await ledger.load(Retention, stream)
+    if retention is None:
+        raise NotFound(f"there is no retention {stream}")
+    return retention
 
 
 async def _read_since(ledger: Ledger) -> int:

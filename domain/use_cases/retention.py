@@ -1,12 +1,10 @@
-"""Decide how long one can go back to the versions of a collection, and refuse what is over."""
+"""Decide how long one can go back to the versions of a collection."""
 
 from collections.abc import Callable
 from uuid import uuid4
 
 from domain.model.aggregate import Context
-from domain.model.errors import Rejected
 from domain.model.retention import Retention
-from domain.ports import GenerationStatus
 from domain.use_cases.tools import Tools, save_first, update
 from domain.use_cases.versions import generations_of
 
@@ -36,16 +34,3 @@ async def decide_retention(
             return first
     key = f"retention/{uuid4()}"
     return await update(tools.ledger, Retention, stream, key, context, decide)
-
-
-def refuse_archived(status: GenerationStatus, through: int) -> None:
-    """Refuse to go back to a version to which nobody can.
-
-    Raises:
-        Rejected: it was archived.
-    """
-    if status.archived(through):
-        raise Rejected(f"{ARCHIVED}; `version list {status.collection}` shows what can be rebuilt")
-
-
-ARCHIVED = "retention archived this version, so its points cannot be read any more"

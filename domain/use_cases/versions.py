@@ -223,7 +223,7 @@ async def _labelled(
 
 
 def _refuse_ambiguous(label: str) -> None:
-    if not label or label.isdigit() or _time(label) is not None:
+    if not label or label.isdecimal() or _time(label) is not None:
         raise Rejected(f"{label!r} cannot be a label: it reads as nothing, a position or a time")
 
 
@@ -295,7 +295,7 @@ async def _position(ledger: Ledger, at: str) -> int | None:
         NotFound: it is beyond the end of the ledger.
     """
     head = await ledger.head()
-    if at.isdigit():
+    if at.isdecimal():
         if int(at) > head.position:
             raise NotFound(f"position {at} is not there yet: the ledger ends at {head.position}")
         return int(at)

@@ -192,6 +192,12 @@ async def test_a_version_is_labelled_and_rebuilt_after_its_store_lost_it(
     assert (written.status, written.document["digest"]) == (0, version["digest"])
     assert pq.read_metadata(file).num_rows == len(points)
     assert (await up.run(*into_file)).status == 2
+    away = {f"{PREFIX}QDRANT_URL": "http://127.0.0.1:9", f"{PREFIX}EMBED": "database,kafka"}
+    file.unlink()
+    unreachable = await up.run(*into_file, settings={**up.settings, **away})
+    assert (unreachable.status, unreachable.document["digest"]) == (0, version["digest"]), (
+        unreachable.err
+    )
     rebuild = ("rebuild", name, "--at", "after the split", "--into", f"{name}_then")
     unasked = await up.run(*rebuild, "--reason", "audit")
     assert unasked.status == 2

@@ -102,7 +102,8 @@ async def test_a_change_that_cannot_be_mended_is_skipped(up: Up, service: Servic
     await record(service, generation, 3, 4)
     await halts(service, generation, 3)
 
-    assert "sick halts at change 3" in (await succeeded(up, "doctor")).out
+    examined = await up.run("doctor")
+    assert (examined.status, "sick halts at change 3" in examined.out) == (1, True)
     (letter,) = (await succeeded(up, "dead-letter", "list", "--json")).documents
     assert (letter["physical"], letter["change"]) == ("sick", 3)
     assert "dimension" in letter["cause"]

@@ -143,7 +143,12 @@ async def test_a_filter_finds_people_by_what_they_were(world: World) -> None:
     generation = await world.generation()
     points = document_points(["2"] * 12)
     await world.write(generation, points)
-    person = {"source_id": "2", "person": {"email": "z@example.org", "age": 42}, "tags": ["x", "y"]}
+    person = {
+        "source_id": "2",
+        "person": {"email": "z@example.org", "age": 42, "height": 1.75, "member": True},
+        "tags": ["x", "y"],
+        "phones": [{"of": "home", "number": 555}, {"of": "work", "number": 556}],
+    }
     await world.write(generation, named(points, 3, **person))
     await world.write(generation, named(points, 3, source_id="2", person="unnamed"))
     await world.write(generation, named(points, 5, **{"person.email": "z@example.org"}))
@@ -158,6 +163,10 @@ async def test_a_filter_finds_people_by_what_they_were(world: World) -> None:
     ]
     assert await ids(person__email="z@example.org", tags="y") == [three]
     assert await ids(person__age="42") == [three]
+    assert await ids(person__height="1.75") == [three]
+    assert await ids(person__member="true") == [three]
+    assert await ids(phones__number="556") == [three]
+    assert await ids(phones__number="557") == []
     assert await ids(person__email="z@example.com") == []
     assert await ids(person="z@example.org") == []
     assert await ids(person__email__more="z@example.org") == []

@@ -92,6 +92,12 @@ async def test_adopting_again_takes_in_what_was_deleted(world: World) -> None:
     assert done.results["adopt"]["captured"] == {world.docs: 3}
     assert (await world.looked_after(world.docs)).points == 297
 
+    await world.store.delete(world.docs, (await world.points(world.docs)).keys[:2])
+    again = await world.run((await plan_migration(world.tools, spec, MARA)).migration)
+    assert again.id != done.id
+    assert again.results["adopt"]["captured"] == {world.docs: 2}
+    assert (await world.looked_after(world.docs)).points == 295
+
 
 async def test_a_vector_that_cannot_be_is_named(world: World) -> None:
     await adopted(world)

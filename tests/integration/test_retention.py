@@ -26,13 +26,15 @@ from domain.model.migration import State
 from domain.model.points import PointBatch
 from domain.model.recorded import ChangeSetDraft
 from domain.model.retention import Retention, Sweep
+from domain.use_cases import retain
+from domain.use_cases.archived import ARCHIVED
 from domain.use_cases.diff_versions import Contents
 from domain.use_cases.list_versions import list_versions, with_details
 from domain.use_cases.pack import pack
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.project import rebuild
 from domain.use_cases.retain import Archived, archive_versions, leaving
-from domain.use_cases.retention import ARCHIVED, decide_retention
+from domain.use_cases.retention import decide_retention
 from domain.use_cases.steer_migration import roll_back_migration
 from domain.use_cases.sweep import KEEPER, Swept, retain_regularly, sweep
 from domain.use_cases.tools import update
@@ -154,6 +156,33 @@ async def test_a_hold_stands_above_the_policy(world: World) -> None:
     lift = partial(Retention.lift_hold, hold="case 7")
     await decide_retention(world.tools, STORE, world.named("direct"), MARA, lift)
     assert await archive_versions(world.tools, MARA) == [leaves]
+
+
+@pytest.mark.parametrize("decision", ["removed", "wider"])
+async def test_a_policy_that_changes_while_somebody_looks_counts(
+    world: World, monkeypatch: pytest.MonkeyPatch, decision: str
+) -> None:
+    generation = await history(world)
+    await keep_last(world)
+    decide = {
+        "removed": Retention.remove_policy,
+        "wider": partial(Retention.set_policy, last=2, since=None),
+    }[decision]
+    before = retain._before
+
+    async def decided_meanwhile(*given: Any) -> Any:
+        found = await before(*given)
+        await decide_retention(world.tools, STORE, "direct", MARA, decide)
+        return found
+
+    monkeypatch.setattr(retain, "_before", decided_meanwhile)
+
+    archived = await archive_versions(world.tools, MARA)
+
+    assert [one.before for one in archived] == ([] if decision == "removed" else [4])
+    status = await world.tools.applications.status(generation)
+    assert status is not None
+    assert status.archived_before == (0 if decision == "removed" else 4)
 
 
 async def _archive(world: World, leaves: Archived) -> None:

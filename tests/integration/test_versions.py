@@ -1,15 +1,27 @@
 """Any version of a collection: noted, found again, compared, and rebuilt from the ledger alone."""
 
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn, cast
 from uuid import UUID
 
 import pytest
 
-from domain.model.errors import Conflict, InvalidSpec, NotFound, Rejected
+from domain.model.errors import (
+    Conflict,
+    InvalidSpec,
+    LedgerError,
+    NotFound,
+    Rejected,
+    Unavailable,
+)
+from domain.model.generation import Generation
 from domain.model.migration import Migration, State
 from domain.model.version import Occasion, Version
+from domain.ports import Stores
 from domain.use_cases.plan_migration import plan_migration
+from domain.use_cases.tools import update
 from domain.use_cases.verify import compare
 from domain.use_cases.versions import digest_at, find_version, tag_version
 from tests.integration.builders import CODE, code_points, document_points
@@ -57,6 +69,35 @@ async def planned(world: World, spec: dict[str, Any]) -> Migration:
 async def noted(world: World) -> list[Version.Created]:
     events = [recorded.event for recorded in await world.events("version.")]
     return [event for event in events if isinstance(event, Version.Created)]
+
+
+class AwayStores:
+    """Every store fails in the same way."""
+
+    def __init__(self, error: LedgerError) -> None:
+        self._error = error
+
+    def store(self, _: str) -> NoReturn:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [Unavailable("no answer"), NotFound("not configured any more")])
+async def test_versions_are_found_while_their_store_is_away(
+    world: World, error: LedgerError
+) -> None:
+    generation, name = await written(world)
+    alias = world.named("alias")
+    point = partial(Generation.point_alias, alias=alias, previous=None)
+    await update(world.ledger, Generation, generation, "alias", MARA, point)
+    away = replace(world.tools, stores=cast("Stores", AwayStores(error)))
+
+    for known in (name, alias):
+        for at, through in (("as imported", 2), (None, 6)):
+            assert (await find_version(away, STORE, known, at)).through == through
+        with pytest.raises(NotFound, match="did you mean 'as imported'"):
+            await find_version(away, STORE, known, "as importet")
+    with pytest.raises(type(error), match=str(error)):
+        await find_version(away, STORE, "an alias of somebody else", None)
 
 
 async def test_a_version_is_rebuilt_when_the_store_has_lost_it(world: World) -> None:

@@ -55,7 +55,7 @@ def test_secrets_are_in_no_representation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(INTERVALS))
-@pytest.mark.parametrize("text", ["90s", "365d", "999999d"])
+@pytest.mark.parametrize("text", ["90s", "365d", "36500d"])
 def test_a_child_gets_every_duration(name: str, text: str, tmp_path: Path) -> None:
     given = {f"MIGRATION_LEDGER_{name.upper()}": text}
     settings = load_settings({"data_dir": str(tmp_path)}, given, tmp_path)

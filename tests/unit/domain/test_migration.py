@@ -242,7 +242,7 @@ def test_a_cancellation_that_failed_still_ends_cancelled() -> None:
 
 @pytest.mark.parametrize("undone", [(), (uncreated,)])
 def test_what_began_to_go_back_does_not_go_forward(undone: tuple[Fact, ...]) -> None:
-    migration(*TO_ROLLING_BACK, *undone, back_failed).when(start).refused("cannot be applied")
+    migration(*TO_ROLLING_BACK, *undone, back_failed).when(start).refused("`rollback` goes on")
 
 
 ILLEGAL: dict[str, tuple[Command, set[State]]] = {

@@ -498,7 +498,9 @@ def test_what_is_dropped_is_not_kept_warm() -> None:
 @pytest.mark.parametrize("text", ["", "a week", "99999999999d"])
 def test_a_time_to_keep_warm_is_a_duration(text: str) -> None:
     (problem,) = refused(spec(warm_for=text), ROWS, store())
-    assert problem == f"warm_for is {text!r}, not a duration such as 90s, 15m, 24h or 7d"
+    assert problem == (
+        f"warm_for is {text!r}, not a duration such as 90s, 15m, 24h or 7d, of at most 36500d"
+    )
 
 
 def test_all_problems_are_told_at_once() -> None:
