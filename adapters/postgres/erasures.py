@@ -19,10 +19,12 @@ from domain.model.recorded import Recorded
 
 _FOR_EVER = 2**31 - 1
 
-# Everything that generations have and had of some points.
+# Everything that generations have and had of some points. Bodies that are deleted are among it: one
+# may be all that a copy has in common with what it was copied from.
 _HOLDINGS = """
 SELECT g.stream, w.id, bool_or(w.there) AS there,
-    array_agg(b.address) AS addresses, array_agg(w."row") AS rows
+    array_agg(b.address) AS addresses, array_agg(w."row") AS rows,
+    array_agg(b.address) FILTER (WHERE b.fate = 'deleted') AS deleted
 FROM generations g CROSS JOIN unnest($1::bytea[]) AS k (id) CROSS JOIN LATERAL (
     SELECT h.id, true AS there, h.body, h."row"
     FROM heads h WHERE h.gid = g.gid AND h.id = k.id AND h.hash IS NOT NULL
@@ -31,7 +33,7 @@ FROM generations g CROSS JOIN unnest($1::bytea[]) AS k (id) CROSS JOIN LATERAL (
     UNION ALL
     SELECT l.id, false, l.body, l."row"
     FROM left_rows l WHERE l.gid = g.gid AND l.id = k.id AND NOT l.erased
-) w JOIN bodies b ON b.id = w.body AND b.fate IS DISTINCT FROM 'deleted'
+) w JOIN bodies b ON b.id = w.body
 GROUP BY g.stream, w.id
 """
 
@@ -345,6 +347,7 @@ async def _holdings(connection: Any, keys: Collection[bytes]) -> list[Holding]:
             bodies=frozenset(
                 zip((one.hex() for one in row["addresses"]), row["rows"], strict=True)
             ),
+            deleted=frozenset(one.hex() for one in row["deleted"] or ()),
         )
         for row in rows
     ]

@@ -110,12 +110,19 @@ class Holding:
         key: of the point.
         there: whether it has it now.
         bodies: address and row of everything that the point is or was there.
+        deleted: addresses of those bodies whose objects retention has deleted.
     """
 
     generation: UUID
     key: bytes
     there: bool
     bodies: frozenset[tuple[str, int]]
+    deleted: frozenset[str] = frozenset()
+
+    @property
+    def objects(self) -> set[str]:
+        """Addresses of those bodies that are there."""
+        return {address for address, _ in self.bodies} - self.deleted
 
     @property
     def subject(self) -> Subject:

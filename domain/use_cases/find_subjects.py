@@ -37,7 +37,7 @@ class Affected:
         released: whether the ledger no longer looks after the collection, which may be there.
         keys: of the points.
         there: how many of them it has now.
-        objects: addresses of the bodies that they are in.
+        objects: addresses of the bodies that they are in and that are there.
     """
 
     status: GenerationStatus
@@ -214,7 +214,7 @@ async def _affected(
                     released=status.gone and await _released(tools, status.generation),
                     keys=frozenset(one.key for one in some),
                     there=sum(one.there for one in some),
-                    objects=frozenset(address for one in some for address, _ in one.bodies),
+                    objects=frozenset[str]().union(*(one.objects for one in some)),
                 )
             )
     return found

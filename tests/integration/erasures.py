@@ -3,6 +3,8 @@
 from collections.abc import Collection, Mapping
 from uuid import uuid4
 
+import asyncpg
+
 from domain.model.bodies import decode_body
 from domain.model.erasure import Erasure
 from domain.model.points import PointBatch, key_of
@@ -60,6 +62,18 @@ async def recorded(world: World) -> list[Erasure.SubjectErased]:
     """What the ledger says of erasures that came to their end."""
     events = [one.event for one in await world.events("erasure.")]
     return [event for event in events if isinstance(event, Erasure.SubjectErased)]
+
+
+async def everywhere(world: World) -> list[bytes]:
+    """Payloads of every object that is there, whether anything refers to it or not."""
+    connection = await asyncpg.connect(world.url)
+    rows = await connection.fetch("SELECT address FROM migration_ledger.bodies")
+    rows += await connection.fetch("SELECT address FROM migration_ledger.rewritten")
+    await connection.close()
+    addresses = {row["address"].hex() for row in rows}
+    there = addresses - await world.tools.objects.missing([*addresses])
+    bodies = [decode_body(await world.tools.objects.get(address)) for address in there]
+    return [payload for body in bodies for payload in body.payloads]
 
 
 async def bodies(world: World, found: Found) -> PointBatch:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import pytest
 
 from adapters.postgres.connection import Database
@@ -21,7 +20,7 @@ from domain.use_cases.retain import archive_versions
 from domain.use_cases.retention import decide_retention
 from domain.use_cases.sweep import sweep
 from tests.integration.builders import document_points
-from tests.integration.erasures import ART_17, erase, erasing, find, finish_all
+from tests.integration.erasures import ART_17, erase, erasing, everywhere, find, finish_all
 from tests.integration.faults import Wrapped
 from tests.integration.retaining import NOW, keep_since_now
 from tests.integration.worlds import MARA, STORE, World
@@ -55,18 +54,6 @@ async def history(world: World) -> tuple[Any, PointBatch]:
 async def packed(world: World, generation: Any) -> None:
     done = await pack(world.tools, await world.status(generation), MARA)
     assert done.points > 0
-
-
-async def everywhere(world: World) -> list[bytes]:
-    """Payloads of every object that is there, whether anything refers to it or not."""
-    connection = await asyncpg.connect(world.url)
-    rows = await connection.fetch("SELECT address FROM migration_ledger.bodies")
-    rows += await connection.fetch("SELECT address FROM migration_ledger.rewritten")
-    await connection.close()
-    addresses = {row["address"].hex() for row in rows}
-    there = addresses - await world.tools.objects.missing([*addresses])
-    bodies = [decode_body(await world.tools.objects.get(address)) for address in there]
-    return [payload for body in bodies for payload in body.payloads]
 
 
 async def test_nothing_is_left_where_packs_left_it(world: World) -> None:

@@ -1,0 +1,89 @@
+"""What an erasure could miss: copies that share no body any more, and what nobody refers to."""
+
+from uuid import UUID
+
+
+from domain.model.points import PointBatch, encode_payload, id_of
+from domain.use_cases.pack import pack
+from domain.use_cases.retain import archive_versions
+from domain.use_cases.sweep import Swept, sweep
+from tests.integration.builders import document_points
+from tests.integration.erasures import erase, everywhere, find, recorded
+from tests.integration.retaining import NOW, keep_since_now
+from tests.integration.worlds import MARA, World
+
+SECRET = b"zaphod"
+LARGE = 3000
+"""So many points are a body that is written before the change that names it."""
+
+
+def people(count: int) -> PointBatch:
+    """Points, of which the first is a person."""
+    points = document_points(["1"] * count)
+    points.payloads[0] = encode_payload({"source_id": "1", "person": "zaphod"})
+    return points
+
+
+async def applied(world: World, *generations: UUID) -> None:
+    async with world.applier():
+        for generation in generations:
+            await world.applied(generation)
+
+
+async def packed(world: World, generation: UUID, seed: int) -> None:
+    """With others in some more bodies, so that it is worth it."""
+    for number in (seed, seed + 1):
+        others = document_points(["2"] * 3, first=100 * number, seed=number)
+        await world.write(generation, others)
+    assert (await pack(world.tools, await world.status(generation), MARA)).bodies == 1
+
+
+async def swept(world: World) -> Swept:
+    return await sweep(world.tools, world.garbage, NOW, MARA)
+
+
+async def test_a_copy_is_found_though_what_it_shared_is_deleted(world: World) -> None:
+    """Both were packed, and a sweep has deleted the body that they came from."""
+    one, other = await world.generation("one"), await world.generation("other")
+    points = people(3)
+    shared = await world.write(one, points)
+    heads = await world.ledger.heads(one)
+    await world.record(heads.draft(other, heads.keys))
+    await packed(world, one, seed=2)
+    await packed(world, other, seed=4)
+    await applied(world, one, other)
+    await swept(world)
+    assert await world.tools.objects.missing([shared]) == {shared}
+
+    found = await find(world, [id_of(points.keys[0])], "one")
+    assert [(a.status.collection, a.named, a.there) for a in found.affected] == [
+        ("one", True, 1),
+        ("other", False, 1),
+    ]
+    assert shared not in found.objects
+    await erase(world, found)
+
+    for name in map(world.named, ("one", "other")):
+        assert points.keys[0] not in (await world.points(name)).keys
+        assert (await world.verify(name)).equal
+    assert not any(SECRET in payload for payload in await everywhere(world))
+
+
+async def test_who_was_deleted_with_every_body_was_there(world: World) -> None:
+    generation, points = await world.generation(), people(3)
+    alone = await world.write(generation, points.take([0]))
+    await world.write(generation, points.take([1, 2]))
+    await world.delete(generation, [points.keys[0]])
+    await applied(world, generation)
+    await keep_since_now(world)
+    await archive_versions(world.tools, MARA)
+    await swept(world)
+    assert await world.tools.objects.missing([alone]) == {alone}
+
+    found = await find(world, [id_of(points.keys[0])])
+    assert (found.unknown, found.keys, found.objects) == ([], {points.keys[0]}, set())
+    await erase(world, found)
+
+    (event,) = await recorded(world)
+    assert (event.ids, event.objects) == ([id_of(points.keys[0])], 0)
+    assert (await find(world, [id_of(points.keys[0])])).erased == [points.keys[0]]
