@@ -167,9 +167,14 @@ class LiveCollection:
         else:
             points, based_on = await self._with_payloads(write.payloads, key)
             draft = await self._images(points, "set-payload", bodies, instead_of, based_on)
-        return await self._tools.ledger.record(
-            key, context, [draft], bodies=bodies, content=content
-        )
+        small = {address: body for address, body in bodies.items() if len(body) <= SMALL_OBJECT}
+        large = bodies.keys() - small.keys()
+        # What was answered before is only answered again: of points that were erased since, nothing
+        # may be kept that no change will name.
+        if large and await self._tools.ledger.answer(key) is None:
+            for address in large:
+                await self._tools.objects.put(bodies[address])
+        return await self._tools.ledger.record(key, context, [draft], bodies=small, content=content)
 
     async def _images(
         self,
@@ -179,18 +184,15 @@ class LiveCollection:
         instead_of: str,
         based_on: list[bytes | None] | None = None,
     ) -> ChangeSetDraft:
-        """Full images as a draft; a small body is put among `bodies`, a large one is kept now."""
+        """Full images as a draft, whose body is put among `bodies`."""
 
-        def encoded() -> tuple[bytes, list[bytes]]:
-            return encode_body(points, instead_of=instead_of), points.hashes()
+        def encoded() -> tuple[bytes, str, list[bytes]]:
+            body = encode_body(points, instead_of=instead_of)
+            return body, address_of(body), points.hashes()
 
         inline = points.size() <= INLINE_BYTES
-        body, hashes = encoded() if inline else await asyncio.to_thread(encoded)
-        if len(body) <= SMALL_OBJECT:
-            address = address_of(body)
-            bodies[address] = body
-        else:
-            address = await self._tools.objects.put(body)
+        body, address, hashes = encoded() if inline else await asyncio.to_thread(encoded)
+        bodies[address] = body
         return ChangeSetDraft.images(
             self.status.generation,
             points.keys,

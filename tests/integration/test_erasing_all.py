@@ -1,16 +1,21 @@
 """What an erasure could miss: copies that share no body any more, and what nobody refers to."""
 
+from dataclasses import replace
 from uuid import UUID
 
+import pytest
 
+from domain.model.errors import KeyReused
 from domain.model.points import PointBatch, encode_payload, id_of
 from domain.use_cases.pack import pack
 from domain.use_cases.retain import archive_versions
 from domain.use_cases.sweep import Swept, sweep
+from domain.use_cases.write_points import Upsert, open_live
 from tests.integration.builders import document_points
 from tests.integration.erasures import erase, everywhere, find, recorded
+from tests.integration.faults import Wrapped, after
 from tests.integration.retaining import NOW, keep_since_now
-from tests.integration.worlds import MARA, World
+from tests.integration.worlds import MARA, STORE, World
 
 SECRET = b"zaphod"
 LARGE = 3000
@@ -87,3 +92,26 @@ async def test_who_was_deleted_with_every_body_was_there(world: World) -> None:
     (event,) = await recorded(world)
     assert (event.ids, event.objects) == ([id_of(points.keys[0])], 0)
     assert (await find(world, [id_of(points.keys[0])])).erased == [points.keys[0]]
+
+
+async def test_a_write_that_is_sent_again_brings_nobody_back(world: World) -> None:
+    """Its body is large, so it would be written before the ledger looks at the key."""
+    generation, points = await world.generation(), people(LARGE)
+    await applied(world, generation)
+    live = await open_live(world.tools, STORE, world.named("direct"))
+    lost = after(world.ledger.record, ConnectionError("the answer is lost"))
+    live._tools = replace(world.tools, ledger=Wrapped(world.ledger, record=lost))
+    with pytest.raises(ConnectionError):
+        await live.write(Upsert(points), "the key", MARA)
+    await erase(world, await find(world, [id_of(points.keys[0])]))
+
+    live = await open_live(world.tools, STORE, world.named("direct"))
+    again = await live.write(Upsert(points), "the key", MARA)
+    assert (again.repeated, again.upserts) == (True, LARGE)
+    other = document_points(["2"] * LARGE)
+    other.payloads[0] = points.payloads[0]
+    with pytest.raises(KeyReused):
+        await live.write(Upsert(other), "the key", MARA)
+
+    assert not any(SECRET in payload for payload in await everywhere(world))
+    assert await swept(world) == Swept(0, 0, 0)
