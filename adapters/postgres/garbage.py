@@ -207,7 +207,14 @@ class SparingObjects:
             done = await connection.execute(_SPARE, bytes.fromhex(address))
             if not _touched(done) and await connection.fetchval(_FORMER, bytes.fromhex(address)):
                 raise BodyErased(address, gone=True)
-        return await self._objects.put(content)
+        await self._objects.put(content)
+        # An erasure may have been faster, and looks for it no more; nothing else would find it.
+        async with self._database.connection() as connection:
+            former = await connection.fetchval(_FORMER, bytes.fromhex(address))
+        if former:
+            await self._objects.delete([address])
+            raise BodyErased(address, gone=True)
+        return address
 
     async def get(self, address: str) -> bytes:
         """The bytes of an address, checked."""

@@ -5,7 +5,10 @@ from uuid import UUID
 
 import pytest
 
-from domain.model.errors import KeyReused
+from adapters.postgres.connection import Database
+from adapters.postgres.garbage import SparingObjects
+from domain.model.bodies import address_of, encode_body
+from domain.model.errors import BodyErased, KeyReused
 from domain.model.points import PointBatch, encode_payload, id_of
 from domain.use_cases.pack import pack
 from domain.use_cases.retain import archive_versions
@@ -115,3 +118,22 @@ async def test_a_write_that_is_sent_again_brings_nobody_back(world: World) -> No
 
     assert not any(SECRET in payload for payload in await everywhere(world))
     assert await swept(world) == Swept(0, 0, 0)
+
+
+async def test_an_upload_that_ends_after_the_erasure_leaves_nothing(
+    world: World, database: Database
+) -> None:
+    generation, points = await world.generation(), people(3)
+    await world.write(generation, points)
+    objects = vars(world.tools.objects)["_objects"]
+
+    async def put(content: bytes) -> str:
+        await erase(world, await find(world, [id_of(points.keys[0])]))
+        address: str = await objects.put(content)
+        return address
+
+    content = encode_body(points)
+    with pytest.raises(BodyErased) as caught:
+        await SparingObjects(database, Wrapped(objects, put=put)).put(content)
+    assert (caught.value.address, caught.value.gone) == (address_of(content), True)
+    assert not any(SECRET in payload for payload in await everywhere(world))
