@@ -5,7 +5,7 @@ takes the same lock and looks once more. So either the change is seen, or it is 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -56,22 +56,51 @@ UPDATE bodies b SET fate = 'condemned', fate_at = clock_timestamp()
 FROM locked WHERE b.id = locked.id
 """  # noqa: S608
 
-# Bodies that were condemned for long enough, locked against whoever would refer to them. A change
-# that no store has applied yet may name one that was condemned after it was recorded.
-_LOCK = """
+# When the oldest change was recorded that a store has not applied yet: it may name bodies that were
+# condemned since.
+_UNAPPLIED = """
+coalesce((
+    SELECT min(e.recorded_at)
+    FROM generations g
+    JOIN applications a ON a.generation = g.stream AND a.applied < g.recorded
+    JOIN events e ON e.stream = g.stream AND e.version = a.applied + 1
+), 'infinity')
+"""
+
+# Bodies that were condemned for long enough, and since then.
+_SINCE = f"""
+SELECT id, fate_at FROM bodies
+WHERE fate = 'condemned' AND NOT erasing AND fate_at <= clock_timestamp() - $1::interval
+    AND fate_at >= {_UNAPPLIED}
+"""  # noqa: S608
+
+# Those of some bodies that a change names. What a change wrote is in one of these tables for ever,
+# whatever came of its points: overwritten, packed, left as they were, or erased.
+_NAMED = """
+SELECT body FROM heads WHERE body = ANY($1::int[])
+UNION
+SELECT body FROM past_heads WHERE body = ANY($1::int[])
+UNION
+SELECT body FROM left_rows WHERE body = ANY($1::int[])
+UNION
+SELECT body FROM erased WHERE body = ANY($1::int[])
+"""
+
+# Bodies that were condemned for long enough, locked against whoever would refer to them. Those that
+# a change may name which no store has applied yet are left out, but for some that none names; a
+# body that was condemned again is not one of these any more.
+_LOCK = f"""
 SELECT id, address FROM bodies WHERE fate = 'condemned' AND NOT erasing AND id IN (
     SELECT id FROM bodies
     WHERE fate = 'condemned' AND NOT erasing AND fate_at <= clock_timestamp() - $1::interval
-        AND fate_at < coalesce((
-            SELECT min(e.recorded_at)
-            FROM generations g
-            JOIN applications a ON a.generation = g.stream AND a.applied < g.recorded
-            JOIN events e ON e.stream = g.stream AND e.version = a.applied + 1
-        ), 'infinity')
+        AND (
+            fate_at < {_UNAPPLIED}
+            OR (id, fate_at) IN (SELECT * FROM unnest($3::int[], $4::timestamptz[]))
+        )
     ORDER BY fate_at, id LIMIT $2
 )
 ORDER BY address FOR UPDATE
-"""
+"""  # noqa: S608
 
 # Those of some bodies that are needed.
 _STILL = _NEEDED.format(these="h.body = ANY($1::int[])")
@@ -139,8 +168,8 @@ class PostgresGarbage:
 
     async def give_up(self, grace: timedelta, context: Context) -> int:
         """Give up bodies that were condemned for so long, as events; how many."""
-        count = 0
-        while (given_up := await self._give_up(grace, context)) is not None:
+        unnamed, count = await self._unnamed(grace), 0
+        while (given_up := await self._give_up(grace, context, unnamed)) is not None:
             count += given_up
         return count
 
@@ -151,11 +180,28 @@ class PostgresGarbage:
             count += deleted
         return count
 
-    async def _give_up(self, grace: timedelta, context: Context) -> int | None:
+    async def _unnamed(self, grace: timedelta) -> tuple[list[int], list[datetime]]:
+        """Bodies that no change names, of writers that were refused or died; these need not wait.
+
+        Their numbers, and when they were condemned.
+        """
+        async with self._database.transaction() as connection:
+            await connection.execute(NO_TIMEOUT)
+            rows = await connection.fetch(_SINCE, grace, timeout=_TIMEOUT)
+            if not rows or not await connection.fetchval(_COMPLETE):
+                return [], []
+            since = {row["id"]: row["fate_at"] for row in rows}
+            for row in await connection.fetch(_NAMED, [*since], timeout=_TIMEOUT):
+                del since[row["body"]]
+        return [*since.keys()], [*since.values()]
+
+    async def _give_up(
+        self, grace: timedelta, context: Context, unnamed: tuple[list[int], list[datetime]]
+    ) -> int | None:
         """Decide on the next bodies; None if there are none."""
         async with self._database.transaction() as connection:
             await connection.execute(NO_TIMEOUT)
-            rows = await connection.fetch(_LOCK, grace, BODIES_AT_ONCE, timeout=_TIMEOUT)
+            rows = await connection.fetch(_LOCK, grace, BODIES_AT_ONCE, *unnamed, timeout=_TIMEOUT)
             if not rows:
                 return None
             addresses = {row["id"]: row["address"].hex() for row in rows}

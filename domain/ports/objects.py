@@ -44,7 +44,7 @@ class Garbage(Protocol):
         """Give up the next bodies that were condemned for so long, as an event; how many.
 
         Those to which something refers by now stay. So do those that a change needs which a store
-        has not applied yet.
+        has not applied yet; what no change ever named waits for no store.
 
         Raises:
             Halted: work is halted.

@@ -50,6 +50,16 @@ async def swept(world: World) -> Swept:
     return await sweep(world.tools, world.garbage, NOW, MARA)
 
 
+async def halted(world: World) -> None:
+    """A collection that has nothing to do with it halts at a change."""
+    generation = await world.generation("other")
+    applications = world.tools.applications
+    lease = await applications.acquire(generation, "an applier", 60.0, 0.0)
+    assert lease is not None
+    await applications.dead_letter(lease, 1, "Rejected", "it would not", MARA)
+    await applications.release("an applier")
+
+
 async def test_a_copy_is_found_though_what_it_shared_is_deleted(world: World) -> None:
     """Both were packed, and a sweep has deleted the body that they came from."""
     one, other = await world.generation("one"), await world.generation("other")
@@ -137,3 +147,47 @@ async def test_an_upload_that_ends_after_the_erasure_leaves_nothing(
         await SparingObjects(database, Wrapped(objects, put=put)).put(content)
     assert (caught.value.address, caught.value.gone) == (address_of(content), True)
     assert not any(SECRET in payload for payload in await everywhere(world))
+
+
+async def test_what_nobody_refers_to_goes_though_another_collection_halts(world: World) -> None:
+    """Somebody wrote an object, and died; another collection has yet to apply a change."""
+    generation, points = await world.generation(), people(3)
+    await world.write(generation, points)
+    await applied(world, generation)
+    await halted(world)
+    changed = replace(points.take([0]), payloads=[encode_payload({"person": "zaphod b."})])
+    await world.tools.objects.put(encode_body(changed))
+
+    await erase(world, await find(world, [id_of(points.keys[0])]))
+
+    assert len(await recorded(world)) == 1
+    assert not any(SECRET in payload for payload in await everywhere(world))
+
+
+async def test_a_store_that_lags_gets_bodies_that_were_packed_since(world: World) -> None:
+    """Only rows that packs left tell that a change names them."""
+    generation = await world.generation()
+    await world.write(generation, people(3))
+    await packed(world, generation, seed=2)
+    assert await swept(world) == Swept(3, 0, 0)
+    async with world.applier():
+        assert (await world.applied(generation)).halted_at is None
+    assert await swept(world) == Swept(0, 3, 3)
+    assert (await world.verify(world.named("direct"))).equal
+
+
+async def test_a_store_that_fell_behind_gets_bodies_of_whom_was_erased(world: World) -> None:
+    """As after a backup of the store: changes from before an erasure are applied once more."""
+    generation, points = await world.generation(), people(3)
+    await world.write(generation, points.take([0]))
+    await world.write(generation, points.take([1, 2]))
+    await applied(world, generation)
+    await erase(world, await find(world, [id_of(points.keys[0])]))
+    await world.sql(
+        "UPDATE migration_ledger.applications SET applied = 1 WHERE generation = $1", generation
+    )
+    assert await swept(world) == Swept(1, 0, 0)
+    async with world.applier():
+        assert (await world.applied(generation)).halted_at is None
+    assert await swept(world) == Swept(0, 1, 1)
+    assert (await world.verify(world.named("direct"))).equal
