@@ -136,10 +136,7 @@ async def _run(cli: Cli, service: Service, found: Found, basis: str, reason: str
     holder = f"erase-{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
     async with work.alone(holder):
         finished = [await work.finish(one.number) for one in await unfinished(tools)]
-        for part in found.parts():
-            begun = await work.begin(part, basis)
-            finished.append(await work.finish(begun.number))
-    return finished
+        return finished + await work.erase(found.parts(), basis)
 
 
 def _show(cli: Cli, found: Found, left: Sequence[Erasure], *, recorded: bool) -> None:
@@ -220,6 +217,8 @@ def _end(
         cli.console.print("nothing to erase")
     elif not recorded:
         cli.console.print("nothing was erased (--no-record)")
+    elif not finished:
+        cli.console.print("nothing to erase: somebody else has erased these points meanwhile")
 
 
 def _erased(erasure: Erasure) -> dict[str, int]:

@@ -5,7 +5,7 @@ them. Everything after that can be done again, so whoever comes next finishes wh
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -75,12 +75,33 @@ class Erasing:
         async with self.leaders.lead(ROLE, holder):
             yield
 
+    async def erase(self, parts: Iterable[Collection[Subject]], basis: str) -> list[Finished]:
+        """Erase points part by part, each to its end.
+
+        Those that somebody else has erased meanwhile are left out, and so are parts of which
+        nothing else is left.
+
+        Raises:
+            Rejected: a collection is held; parts before are erased then, and those after are not.
+            Conflict: as in `finish`.
+            Corrupt: as in `finish`.
+        """
+        finished = []
+        for part in parts:
+            try:
+                begun = await self.begin(part, basis)
+            except NotFound:
+                continue
+            finished.append(await self.finish(begun.number))
+        return finished
+
     async def begin(self, subjects: Collection[Subject], basis: str) -> Erasure:
         """Record that points are erased, and delete them from collections that are looked after.
 
         Everything that was begun before has to be finished.
 
         Raises:
+            NotFound: somebody else has erased all of them.
             Rejected: a collection is held.
         """
         return await unless_changed(lambda: self._begin(subjects, basis))

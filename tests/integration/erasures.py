@@ -47,9 +47,7 @@ async def erase(world: World, found: Found, tools: Tools | None = None) -> None:
     work = erasing(world, tools)
     async with work.alone(uuid4().hex), world.applier():
         await finish_all(world, tools)
-        for part in found.parts():
-            begun = await work.begin(part, ART_17)
-            await work.finish(begun.number)
+        await work.erase(found.parts(), ART_17)
 
 
 async def finish_all(world: World, tools: Tools | None = None) -> None:

@@ -1,5 +1,8 @@
 """Points that are erased are in no collection, no version and no object any more."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -11,9 +14,11 @@ from domain.model.errors import NotFound
 from domain.model.migration import State
 from domain.model.points import ERASED, Digest, PointBatch, encode_payload, id_of, key_of
 from domain.use_cases import find_subjects
+from domain.use_cases.erase import Erasing
 from domain.use_cases.versions import digest_at, tag_version
 from domain.use_cases.write_points import Upsert
 from tests.integration.builders import document_points
+from tests.integration.commands import run
 from tests.integration.erasures import bodies, erase, find, find_like, recorded
 from tests.integration.worlds import MARA, STORE, World
 from tests.integration.writers import adopted, live_write, one
@@ -281,3 +286,45 @@ async def test_everybody_can_be_erased_in_parts(
     assert len(await world.points(world.named("direct"))) == 0
     assert sum(len(event.ids) for event in await recorded(world)) == 20
     assert len(await recorded(world)) == 3
+
+
+async def test_who_was_erased_by_somebody_else_holds_up_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find_subjects, "IDS_AT_ONCE", 7)
+    generation = await world.generation()
+    points = document_points(["2"] * 20)
+    await world.write(generation, points)
+    found = await find_like(world, {"source_id": "2"})
+    await erase(world, await find(world, [id_of(key) for key in sorted(points.keys)[:7]]))
+    await erase(world, found)
+    assert len(await world.points(world.named("direct"))) == 0
+    assert [len(event.ids) for event in await recorded(world)] == [7, 7, 6]
+    await erase(world, found)  # by now all of them are
+    assert len(await recorded(world)) == 3
+
+
+@pytest.mark.usefixtures("world_settings", "typed_here")
+async def test_a_command_says_that_somebody_else_was_faster(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation = await world.generation()
+    points = document_points(["2"] * 3)
+    await world.write(generation, points)
+    person = id_of(points.keys[0])
+    found, here, alone = await find(world, [person]), asyncio.get_running_loop(), Erasing.alone
+
+    @asynccontextmanager
+    async def after_somebody_else(work: Erasing, holder: str) -> AsyncIterator[None]:
+        monkeypatch.setattr(Erasing, "alone", alone)
+        other = asyncio.run_coroutine_threadsafe(erase(world, found), here)
+        await asyncio.wrap_future(other)
+        async with alone(work, holder):
+            yield
+
+    monkeypatch.setattr(Erasing, "alone", after_somebody_else)
+    why = ("--reason", "r", "--basis", "b", "--accept-irreversible")
+    ended = await run("erase", "--ids", str(person), *why)
+    assert (ended.status, ended.err) == (0, "")
+    assert "somebody else has erased these points meanwhile" in " ".join(ended.out.split())
+    assert len(await recorded(world)) == 1
