@@ -13,7 +13,7 @@ from domain.model.durations import duration
 from domain.model.errors import Rejected
 from domain.model.retention import Retention
 from domain.use_cases.retain import Archived, archive_versions, leaving, retentions
-from domain.use_cases.retention import decide_retention
+from domain.use_cases.retention import decide_retention, place_hold
 from domain.use_cases.sweep import GRACE
 from domain.use_cases.sweep import sweep as sweep_bodies
 
@@ -52,8 +52,12 @@ async def remove_policy(
 async def hold(
     cli: Cli, name: Name, hold: Hold, *, store: Store = DEFAULT, reason: Reason = ""
 ) -> None:
-    """Archive nothing of a collection until the hold is lifted, whatever the policy says."""
-    await _decide(cli, store, name, reason, partial(Retention.place_hold, hold=hold))
+    """Archive and erase nothing of a collection until the hold is lifted."""
+    _refuse_without(reason)
+    async with open_service(cli.settings) as service:
+        context = cli.context(reason)
+        done = await place_hold(service.tools, service.leaders, store, name, hold, context)
+    say(cli, _document(done))
 
 
 async def lift(
@@ -112,11 +116,15 @@ def _list(cli: Cli, archived: Sequence[Archived]) -> None:
 async def _decide(
     cli: Cli, store: str, name: str, reason: str, decide: Callable[[Retention], None]
 ) -> None:
-    if not reason:
-        raise Rejected("this needs --reason, which is recorded")
+    _refuse_without(reason)
     async with open_service(cli.settings) as service:
         done = await decide_retention(service.tools, store, name, cli.context(reason), decide)
     say(cli, _document(done))
+
+
+def _refuse_without(reason: str) -> None:
+    if not reason:
+        raise Rejected("this needs --reason, which is recorded")
 
 
 def _document(retention: Retention) -> dict[str, Any]:

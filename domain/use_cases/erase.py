@@ -20,6 +20,7 @@ from domain.model.retention import Retention
 from domain.ports import SMALL_OBJECT, Garbage, Leaders, Traces
 from domain.use_cases.concurrently import concurrently
 from domain.use_cases.find_subjects import ids_of
+from domain.use_cases.retention import HOLDING
 from domain.use_cases.tools import Tools, topic_events, unless_changed
 from domain.use_cases.wait_applied import wait_applied
 
@@ -104,7 +105,8 @@ class Erasing:
             NotFound: somebody else has erased all of them.
             Rejected: a collection is held.
         """
-        return await unless_changed(lambda: self._begin(subjects, basis))
+        async with self.leaders.lead(HOLDING, f"erase-{uuid4()}"):
+            return await unless_changed(lambda: self._begin(subjects, basis))
 
     async def _begin(self, subjects: Collection[Subject], basis: str) -> Erasure:
         tools = self.tools

@@ -10,11 +10,15 @@ from uuid import UUID
 import pytest
 
 from domain.model.bodies import decode_body
+from domain.model.erasure import Erasure
 from domain.model.errors import NotFound
 from domain.model.migration import State
 from domain.model.points import ERASED, Digest, PointBatch, encode_payload, id_of, key_of
+from domain.model.retention import Retention
+from domain.use_cases import erase as erase_module
 from domain.use_cases import find_subjects
 from domain.use_cases.erase import Erasing
+from domain.use_cases.retention import place_hold
 from domain.use_cases.versions import digest_at, tag_version
 from domain.use_cases.write_points import Upsert
 from tests.integration.builders import document_points
@@ -142,6 +146,30 @@ async def test_copies_of_a_migration_go_too_and_others_of_that_id_stay(world: Wo
         assert docs.keys[row] not in (await world.points(name)).keys
         assert (await world.verify(name)).equal
     assert docs.keys[row] in (await world.points(world.code)).keys
+
+
+async def test_a_hold_comes_before_an_erasure_or_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is placed after somebody looked for holds is recorded after what they record."""
+    generation = await world.generation()
+    points = document_points(["2"] * 3)
+    await world.write(generation, points)
+    looked, placed = erase_module._refuse_held, set[asyncio.Task[Retention]]()
+
+    async def meanwhile(*given: Any) -> None:
+        await looked(*given)
+        hold = place_hold(world.tools, world.leaders, STORE, "direct", "case 7", MARA)
+        placed.add(asyncio.create_task(hold))
+        await asyncio.wait(placed, timeout=1.0)
+
+    monkeypatch.setattr(erase_module, "_refuse_held", meanwhile)
+    await erase(world, await find(world, [id_of(points.keys[1])]))
+    await asyncio.gather(*placed)
+
+    [begun] = await world.events(Erasure.Created.TOPIC)
+    [hold] = await world.events(Retention.HoldPlaced.TOPIC)
+    assert begun.position < hold.position
 
 
 async def test_a_filter_finds_people_by_what_they_were(world: World) -> None:
