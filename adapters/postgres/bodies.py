@@ -11,10 +11,13 @@ _KNOWN = "SELECT id, address FROM bodies WHERE address = ANY($1::bytea[])"
 
 # The same, and what is to become of them. The lock is for who makes something else of a body, or
 # gives it up: either that waits until what refers to it is committed, or this does and sees it. In
-# the order of addresses, so that nobody waits in a circle.
+# the order of addresses, so that nobody waits in a circle. Who was about to make a row while the
+# body was rewritten may have made it under the former address.
 _CLAIM = """
-SELECT id, address, fate, erasing FROM bodies WHERE address = ANY($1::bytea[])
-ORDER BY address FOR KEY SHARE
+SELECT b.id, b.address, b.fate, b.erasing,
+    EXISTS (SELECT FROM rewritten r WHERE r.address = b.address) AS former
+FROM bodies b WHERE b.address = ANY($1::bytea[])
+ORDER BY b.address FOR KEY SHARE OF b
 """
 
 # Numbers for new bodies, in the same order. What was rewritten is never new again.
@@ -27,6 +30,23 @@ ON CONFLICT (address) DO NOTHING
 
 # Numbers of bodies that are rewritten, by their former addresses.
 _REWRITTEN = "SELECT body AS id, address FROM rewritten WHERE address = ANY($1::bytea[])"
+
+# Whether points of body `b` were erased.
+HAS_ERASED = """(
+    EXISTS (SELECT FROM erased e WHERE e.body = b.id)
+    OR EXISTS (SELECT FROM left_rows l WHERE l.body = b.id AND l.erased)
+)"""
+
+# One of these addresses under which nothing may be any more. Points were erased of what was there:
+# it was rewritten, or was given up before and is not rewritten. If it came back under this address,
+# the next erasure would empty these rows, too.
+_NEVER_AGAIN = f"""
+SELECT address FROM rewritten WHERE address = ANY($1::bytea[])
+UNION ALL
+SELECT b.address FROM bodies b
+WHERE b.address = ANY($1::bytea[]) AND NOT b.erasing AND {HAS_ERASED}
+LIMIT 1
+"""  # noqa: S608
 
 # Bodies that something refers to again.
 _KEEP = """
@@ -71,23 +91,39 @@ async def claim_bodies(
 
     Raises:
         BodyCollected: one was given up already.
-        BodyErased: one was rewritten.
+        BodyErased: one was rewritten, or was given up before points of it were erased.
     """
     rows, former = await _numbered(connection, _CLAIM, addresses)
-    for row in former:
+    for row in (*former, *(row for row in rows if row["former"])):
         raise BodyErased(row["address"].hex(), gone=True)
-    condemned = []
+    condemned, again = [], []
     for row in rows:
-        if row["fate"] in {"collected", "deleted"} and row["address"].hex() not in given:
-            raise BodyCollected(row["address"].hex())
+        if row["fate"] in {"collected", "deleted"}:
+            if row["address"].hex() not in given:
+                raise BodyCollected(row["address"].hex())
+            again.append(row["address"].hex())
         if row["fate"] is not None:
             condemned.append(row["id"])
+    if again:
+        await refuse_never_again(connection, again)
     if condemned:
         await connection.execute(_KEEP, condemned)
     return Claimed(
         numbers={row["address"].hex(): row["id"] for row in rows},
         erasing=frozenset(row["address"].hex() for row in rows if row["erasing"]),
     )
+
+
+async def refuse_never_again(connection: Any, addresses: Iterable[str]) -> None:
+    """Refuse addresses under which points were erased.
+
+    Raises:
+        BodyErased: there is one, and nothing may be under it any more.
+    """
+    wanted = [bytes.fromhex(address) for address in addresses]
+    address = await connection.fetchval(_NEVER_AGAIN, wanted)
+    if address is not None:
+        raise BodyErased(address.hex(), gone=True)
 
 
 async def _numbered(

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from eventsourcing.domain import AggregateEvent
 
-from adapters.postgres.bodies import Claimed
+from adapters.postgres.bodies import HAS_ERASED, Claimed
 from adapters.postgres.change_sets import HeadChanges
 from adapters.postgres.connection import Database
 from adapters.postgres.generations import LockedGeneration
@@ -145,12 +145,14 @@ WITH u AS (SELECT * FROM unnest($1::bytea[], $2::bytea[]) AS u (was, address)), 
 INSERT INTO rewritten (address, body) SELECT was, id FROM moved
 """
 
-# Which of these addresses nobody may use again.
-_REWRITTEN_OR_ERASING = """
+# Which of these addresses nobody may use again: of bodies that were rewritten, will be, or were
+# given up before.
+_UNUSABLE = f"""
 SELECT address FROM rewritten WHERE address = ANY($1::bytea[])
 UNION ALL
-SELECT address FROM bodies WHERE address = ANY($1::bytea[]) AND erasing
-"""
+SELECT b.address FROM bodies b
+WHERE b.address = ANY($1::bytea[]) AND (b.erasing OR {HAS_ERASED})
+"""  # noqa: S608
 
 # How many points a version had that are erased.
 _COUNT = """
@@ -315,11 +317,11 @@ async def read_erasing(database: Database, limit: int, but: Collection[str]) -> 
     return {row["address"].hex(): set(row["rows"]) for row in rows}
 
 
-async def rewritten_or_erasing(database: Database, addresses: Collection[str]) -> set[str]:
+async def unusable(database: Database, addresses: Collection[str]) -> set[str]:
     """Those of these addresses under which nothing new may be kept."""
     wanted = [bytes.fromhex(address) for address in addresses]
     async with database.connection() as connection:
-        rows = await connection.fetch(_REWRITTEN_OR_ERASING, wanted)
+        rows = await connection.fetch(_UNUSABLE, wanted)
     return {row["address"].hex() for row in rows}
 
 

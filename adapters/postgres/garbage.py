@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from adapters.postgres.appending import append_last, encode_events
+from adapters.postgres.bodies import refuse_never_again
 from adapters.postgres.connection import NO_IDLE_TIMEOUT, NO_TIMEOUT, Database
 from adapters.postgres.wakeups import Wakeups
 from domain.model.aggregate import Context, pending_events
@@ -120,17 +121,12 @@ ORDER BY address FOR UPDATE
 _DELETED = "SELECT address FROM bodies WHERE fate = 'deleted' ORDER BY id"
 
 # A body that is about to be written, and that nothing may ever refer to; waits for whoever is
-# deleting its object.
+# deleting its object, or rewriting it.
 _SPARE = """
-INSERT INTO bodies AS b (address, fate, fate_at)
-SELECT $1, 'condemned', clock_timestamp()
-WHERE NOT EXISTS (SELECT FROM rewritten WHERE address = $1)
+INSERT INTO bodies AS b (address, fate, fate_at) VALUES ($1, 'condemned', clock_timestamp())
 ON CONFLICT (address) DO UPDATE SET fate = 'condemned', fate_at = clock_timestamp()
 WHERE b.fate IS NOT NULL
 """
-
-# Whether an address is that of a body that was rewritten.
-_FORMER = "SELECT EXISTS (SELECT FROM rewritten WHERE address = $1)"
 
 # Events by which bodies were given up, up to a position.
 _SWEPT = f"""
@@ -249,17 +245,18 @@ class SparingObjects:
             BodyErased: they are those of a body of which points were erased.
         """
         address = address_of(content)
-        async with self._database.connection() as connection:
-            done = await connection.execute(_SPARE, bytes.fromhex(address))
-            if not _touched(done) and await connection.fetchval(_FORMER, bytes.fromhex(address)):
-                raise BodyErased(address, gone=True)
+        async with self._database.transaction() as connection:
+            await connection.execute(_SPARE, bytes.fromhex(address))
+            # A statement of its own sees what was committed while the one before waited.
+            await refuse_never_again(connection, [address])
         await self._objects.put(content)
         # An erasure may have been faster, and looks for it no more; nothing else would find it.
-        async with self._database.connection() as connection:
-            former = await connection.fetchval(_FORMER, bytes.fromhex(address))
-        if former:
+        try:
+            async with self._database.connection() as connection:
+                await refuse_never_again(connection, [address])
+        except BodyErased:
             await self._objects.delete([address])
-            raise BodyErased(address, gone=True)
+            raise
         return address
 
     async def get(self, address: str) -> bytes:

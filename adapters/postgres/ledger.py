@@ -24,7 +24,7 @@ from adapters.postgres.erasures import (
     read_erasing,
     read_holdings,
     refuse_erasures,
-    rewritten_or_erasing,
+    unusable,
 )
 from adapters.postgres.generations import touches_generations
 from adapters.postgres.group_commit import GroupCommit
@@ -219,7 +219,7 @@ class PostgresLedger:
 
     async def unusable(self, addresses: Collection[str]) -> set[str]:
         """Those of these addresses under which nothing new may be kept."""
-        return await rewritten_or_erasing(self._database, addresses)
+        return await unusable(self._database, addresses)
 
     async def count_erased(self, generation: UUID, at: int) -> int:
         """How many points of a version of a generation are erased."""

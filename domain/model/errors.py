@@ -117,7 +117,8 @@ class BodyErased(ChangedMeanwhile):
 
     Attributes:
         address: of the body.
-        gone: whether it is rewritten already, so that nothing may be under the address any more.
+        gone: whether nothing may be under the address any more: the body is rewritten already, or
+            had been given up before.
     """
 
     def __init__(self, address: str, *, gone: bool) -> None:

@@ -185,7 +185,7 @@ class Ledger(Protocol):
     async def unusable(self, addresses: Collection[str]) -> set[str]:
         """Those of these addresses under which nothing new may be kept.
 
-        Their bodies were rewritten by an erasure, or will be.
+        Their bodies were rewritten by an erasure, or will be, or had been given up before.
         """
 
     async def count_erased(self, generation: UUID, at: int) -> int:

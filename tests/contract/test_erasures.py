@@ -8,7 +8,9 @@ import pytest
 from adapters.postgres.bodies import claim_bodies, number_bodies
 from adapters.postgres.connection import Database
 from adapters.postgres.erasures import rewrite
+from adapters.postgres.garbage import SparingObjects
 from adapters.postgres.ledger import PostgresLedger
+from adapters.postgres.objects import PostgresObjects
 from domain.model.aggregate import pending_events
 from domain.model.bodies import Manifest, address_of, encode_manifest
 from domain.model.erasure import Erasure
@@ -17,6 +19,8 @@ from domain.model.recorded import Command
 from tests.contract.builders import BODY, CONTEXT, create, draft, key
 
 NEW, NEWER = "cd" * 32, "ef" * 32
+
+KNOWN = "SELECT EXISTS (SELECT FROM bodies WHERE address = $1)"
 
 
 async def waits(connection: Any, backend: int, work: "asyncio.Future[None]") -> bool:
@@ -103,3 +107,72 @@ async def test_what_was_erased_is_told_from_what_never_was(ledger: PostgresLedge
     assert await ledger.hashes_between(docs, [key(1)], 2, 3) == {
         key(1): {(1).to_bytes(16, "big"), None}
     }
+
+
+async def test_an_object_is_not_put_where_one_is_about_to_be_rewritten(
+    database: Database, ledger: PostgresLedger
+) -> None:
+    """Its writer has looked before the rewrite is committed, and waits for it."""
+    content = b"points"
+    was = address_of(content)
+    docs = await create(ledger)
+    await ledger.record("first", CONTEXT, [draft(docs, {1: 1}, objects=[was])])
+    objects = SparingObjects(database, PostgresObjects(database))
+    async with database.transaction() as rewriting:
+        await rewrite(rewriting, {was: NEW})
+        task = asyncio.ensure_future(objects.put(content))
+        while not await rewriting.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+        ):
+            assert not task.done()
+            await asyncio.sleep(0.01)
+    with pytest.raises(BodyErased) as caught:
+        await task
+    assert (caught.value.address, caught.value.gone) == (was, True)
+    assert await objects.missing([was]) == {was}
+    async with database.connection() as connection:
+        assert not await connection.fetchval(KNOWN, bytes.fromhex(was))
+
+
+async def test_a_body_that_got_a_row_under_a_former_address_is_refused(
+    database: Database, ledger: PostgresLedger
+) -> None:
+    """Its writer stood still between looking for the row and making one."""
+    docs = await create(ledger)
+    await ledger.record("first", CONTEXT, [draft(docs, {1: 1})])
+    async with database.transaction() as connection:
+        await rewrite(connection, {BODY: NEW})
+        await connection.execute(
+            "INSERT INTO bodies (address, fate) VALUES ($1, 'condemned')", bytes.fromhex(BODY)
+        )
+    with pytest.raises(BodyErased) as caught:
+        await ledger.record("second", CONTEXT, [draft(docs, {2: 2})])
+    assert (caught.value.address, caught.value.gone) == (BODY, True)
+
+
+async def test_an_object_is_not_put_while_somebody_in_it_is_being_erased(
+    database: Database, ledger: PostgresLedger
+) -> None:
+    """It was given up, so the erasure leaves it as it is."""
+    content = b"points"
+    was = address_of(content)
+    docs = await create(ledger)
+    await ledger.record("first", CONTEXT, [draft(docs, {1: 1}, objects=[was])])
+    async with database.transaction() as erasing:
+        await erasing.execute("UPDATE bodies SET fate = 'deleted'")
+    objects = SparingObjects(database, PostgresObjects(database))
+    async with database.transaction() as erasing:
+        await erasing.fetch("SELECT FROM bodies FOR UPDATE")
+        task = asyncio.ensure_future(objects.put(content))
+        while not await erasing.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+            assert not task.done()
+            await asyncio.sleep(0.01)
+        await erasing.execute(
+            'INSERT INTO erased (gid, id, version, until, hash, body, "row")'
+            ' SELECT gid, h.id, version, 9, hash, body, "row" FROM heads h'
+        )
+    with pytest.raises(BodyErased) as caught:
+        await task
+    assert (caught.value.address, caught.value.gone) == (was, True)
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT fate FROM bodies") == "deleted"
