@@ -1,7 +1,7 @@
 """What drafts of change sets do to heads: which rows count, and what was there before. Pure."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -65,10 +65,15 @@ class HeadChanges:
         self.until |= dict.fromkeys(new.keys() - again, version)
         self.heads |= new
 
+    def places(self) -> Iterator[tuple[str, int]]:
+        """Where points are: addresses of bodies, and rows there."""
+        for head in (*self.heads.values(), *(head for _, head, _ in self.past)):
+            if head.address is not None and head.row is not None:
+                yield head.address, head.row
+
     def bodies(self) -> set[str]:
         """Addresses of the bodies that are named."""
-        heads = [*self.heads.values(), *(head for _, head, _ in self.past)]
-        return {head.address for head in heads if head.address is not None}
+        return {address for address, _ in self.places()}
 
 
 @dataclass

@@ -241,8 +241,15 @@ async def rewrite(connection: Any, objects: Mapping[str, str]) -> None:
     await connection.execute(_REWRITE, was, now)
 
 
-async def refuse_erased(connection: Any, claimed: Claimed, changes: Iterable[HeadChanges]) -> None:
+async def refuse_erased(
+    connection: Any, claimed: Claimed, places: Iterable[tuple[str, int]]
+) -> None:
     """Refuse to record what refers to erased rows.
+
+    Args:
+        connection: in the transaction that has claimed the bodies.
+        claimed: the bodies.
+        places: addresses of bodies and rows there.
 
     Raises:
         BodyErased: a row of a body that will be rewritten is erased.
@@ -250,10 +257,7 @@ async def refuse_erased(connection: Any, claimed: Claimed, changes: Iterable[Hea
     if not claimed.erasing:
         return
     rows = {
-        (claimed.numbers[head.address], head.row)
-        for change in changes
-        for head in (*change.heads.values(), *(head for _, head, _ in change.past))
-        if head.address in claimed.erasing
+        (claimed.numbers[address], row) for address, row in places if address in claimed.erasing
     }
     columns = [body for body, _ in rows], [row for _, row in rows]
     address = await connection.fetchval(_ERASED_ROW, *columns)

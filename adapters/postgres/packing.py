@@ -6,6 +6,7 @@ from uuid import UUID
 from adapters.postgres.appending import Outcome, append_last, encode_events
 from adapters.postgres.bodies import claim_bodies
 from adapters.postgres.connection import Database
+from adapters.postgres.erasures import refuse_erased
 from adapters.postgres.generations import follow, lock_generations
 from adapters.postgres.heads import known_heads, move_heads
 from adapters.postgres.objects import put_objects
@@ -28,6 +29,7 @@ async def record_pack(
 
     Raises:
         Rejected: the generation does not exist, or was dropped or released.
+        BodyErased: points were erased of a body that others refer to, too.
         ChangedMeanwhile: a point is something else by now. What it was would stay in its new body,
             where nobody would find it who has to erase it.
     """
@@ -37,6 +39,7 @@ async def record_pack(
             raise Rejected(f"generation {generation} does not exist or was dropped or released")
         manifest = _manifest(heads)
         claimed = await claim_bodies(connection, manifest.objects)
+        await refuse_erased(connection, claimed, zip(heads.objects, heads.rows, strict=True))
         known = await known_heads(connection, locked.gid, manifest.keys)
         for key, hash_ in zip(manifest.keys, manifest.hashes, strict=True):
             if known[key][0] != hash_:

@@ -149,7 +149,8 @@ async def _write_change_sets(
     folded = await asyncio.to_thread(fold, request.drafts, versions, known)
     named = (changes.bodies() for changes in folded.changes.values())
     claimed = await claim_bodies(connection, set().union(*named), given=request.bodies)
-    await refuse_erased(connection, claimed, folded.changes.values())
+    for changes in folded.changes.values():
+        await refuse_erased(connection, claimed, changes.places())
     bodies = claimed.numbers
     # What came with drafts and changed nothing is not kept: nobody would find it again.
     needed = claimed.numbers if request.drafts else request.bodies

@@ -1,11 +1,13 @@
 """Bodies whose points were erased come back, when a source sends the same points once more."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from domain.model.bodies import address_of, encode_body
+from domain.model.bodies import address_of, decode_body, encode_body
 from domain.model.errors import BodyErased
 from domain.model.points import PointBatch, id_of
 from domain.model.recorded import ChangeSetDraft
@@ -16,7 +18,8 @@ from domain.use_cases.sweep import sweep
 from domain.use_cases.versions import digest_at
 from domain.use_cases.write_points import Upsert, open_live
 from tests.integration.builders import document_points
-from tests.integration.erasures import erase, find
+from tests.integration.erasures import ART_17, erase, erasing, find, finish_all
+from tests.integration.faults import Wrapped
 from tests.integration.retaining import NOW, content, keep_since_now, number
 from tests.integration.worlds import MARA, STORE, World
 
@@ -103,3 +106,35 @@ async def test_nothing_comes_back_under_an_address_that_was_given_up(world: Worl
             await world.ledger.record(str(uuid4()), MARA, [draft], bodies={address: body})
         assert (caught.value.address, caught.value.gone) == (address, True)
     assert await world.tools.objects.missing([address]) == {address}
+
+
+async def test_a_pack_names_no_row_that_was_erased_elsewhere(world: World) -> None:
+    """Two collections have the same points, and so their packs are one body."""
+    points = document_points(["1"] * 6)
+    one, two = await world.generation("one"), await world.generation("two")
+    for generation, rows in ((one, [[0, 1], [2, 3], [4, 5]]), (two, [[0, 2], [1, 4], [3, 5]])):
+        for some in rows:
+            await world.write(generation, points.take(some))
+    await pack(world.tools, await world.status(one), MARA)
+    begun: list[int] = []
+
+    async def record(*given: Any) -> int:
+        if not begun:
+            (part,) = (await find(world, [id_of(points.keys[1])], "one")).parts()
+            async with erasing(world).alone("erasing"):
+                begun.append((await erasing(world).begin(part, ART_17)).number)
+        return await world.ledger.pack(*given)
+
+    tools = replace(world.tools, ledger=Wrapped(world.ledger, pack=record))
+    assert (await pack(tools, await world.status(two), MARA)).points == 6
+    async with world.applier():
+        await finish_all(world)
+
+    (address,) = set((await world.ledger.heads(two)).objects)
+    there = decode_body(await world.tools.objects.get(address)).there()
+    assert dict(zip(there.keys, there.hashes(), strict=True)) == dict(
+        zip(points.keys, points.hashes(), strict=True)
+    )
+    assert await world.ledger.heads_of(one, [points.keys[1]]) == await world.ledger.heads_of(
+        one, []
+    )
