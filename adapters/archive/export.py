@@ -76,13 +76,6 @@ async def export(
         await _refuse_other(database, ledger, before, folder)
         _refuse_damaged(before, folder)
         with Addresses() as seen, Addresses() as gone, Addresses() as erased:
-            async for addresses in rewritten_bodies(database):
-                erased.add(addresses)
-            async for addresses in deleted_bodies(database):
-                erased.add(addresses)
-            head = await read_head(database)
-            async for addresses in swept(database, head.position):
-                gone.add(addresses)
             for part in before.of(OBJECTS) if before else ():
                 for addresses in folder.addresses(part):
                     seen.add(addresses)
@@ -127,8 +120,8 @@ class _Export:
         objects: storage of large objects.
         folder: of the archive.
         seen: objects that are in the archive; grows.
-        gone: bodies that the ledger has given up. They are taken along if they are there.
-        erased: addresses of bodies that erasures have rewritten or retention has deleted.
+        gone: bodies that the ledger has given up. They are taken along if they are there; filled.
+        erased: addresses of bodies that erasures have rewritten or retention has deleted; filled.
 
     Attributes:
         replaced: paths of packs that had objects that were erased.
@@ -162,6 +155,7 @@ class _Export:
         # First of all, so that they rest on no event that comes after the head.
         await self._answers(f"none-{now:%Y%m%dT%H%M%S%fZ}", -1, 0)
         head = await read_head(self._database)
+        await self._look_for_what_went(head)
         if head.position > at.position:
             await self._answers(_name(at.position + 1, head.position), at.position, head.position)
         if before is not None and before.lacking:
@@ -186,6 +180,19 @@ class _Export:
             large_size=large_size,
             lacking=tuple(self._lacking),
         )
+
+    async def _look_for_what_went(self, head: Cursor) -> None:
+        """Note which bodies are not there any more; the head is read.
+
+        What comes back later does so by an event that is not in this archive. What was given up
+        later stays in it, as no event of its says where that went.
+        """
+        async for addresses in swept(self._database, head.position):
+            self._gone.add(addresses)
+        async for addresses in rewritten_bodies(self._database):
+            self._erased.add(addresses)
+        async for addresses in deleted_bodies(self._database):
+            self._erased.add(address for address in addresses if address in self._gone)
 
     async def _refuse_rewritten_since(self, head: Cursor) -> None:
         if await rewritten_since(self._database, head.position):

@@ -1,7 +1,7 @@
 """Retention: what leaves its window is archived, and bodies go that nothing else needs."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -12,10 +12,12 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from adapters.archive import export as exporting
 from adapters.archive.check import check
 from adapters.archive.export import export
 from adapters.archive.folder import ArchiveFolder
-from adapters.archive.manifest import OBJECTS
+from adapters.archive.manifest import OBJECTS, Manifest
+from adapters.objects import store as objects_module
 from adapters.objects.store import StoredObjects
 from adapters.postgres.bodies import claim_bodies
 from adapters.postgres.connection import Database
@@ -312,6 +314,48 @@ async def test_an_archive_follows(world: World, database: Database, tmp_path: Pa
         }
         assert (address in there) is not deleted
         assert not (await check(folder)).lacking
+
+
+@pytest.mark.parametrize("small", [True, False])
+async def test_an_archive_keeps_what_comes_back_while_it_is_written(
+    world: World,
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    small: bool,  # noqa: FBT001
+) -> None:
+    """The archive had it from before it was deleted, or gets it now as a file of its own."""
+    if not small:
+        monkeypatch.setattr(objects_module, "SMALL_OBJECT", 0)
+    generation, address, points = await archived_world(world)
+    folder = ArchiveFolder(tmp_path / "archive")
+    stored = StoredObjects((tmp_path / "objects").as_uri())
+    await export(database, stored, folder, lambda *_: None)
+    await swept(world)
+    looked, again = exporting.stored_answers, list[str]()
+
+    def comes_back(*given: Any) -> AsyncIterator[Any]:
+        async def answers() -> AsyncIterator[Any]:
+            if not again:
+                again.append(await world.write(generation, points))
+            async for some in looked(*given):
+                yield some
+
+        return answers()
+
+    monkeypatch.setattr(exporting, "stored_answers", comes_back)
+    await export(database, stored, folder, lambda *_: None)
+    assert again == [address]
+    manifest = await check(folder)
+    assert not manifest.lacking
+    assert in_archive(folder, manifest, address)
+
+
+def in_archive(folder: ArchiveFolder, manifest: Manifest, address: str) -> bool:
+    """Whether an archive has an object, among others or as a file of its own."""
+    parts = manifest.of(OBJECTS)
+    packed = {one for part in parts for some in folder.addresses(part) for one in some}
+    return address in packed or folder.has_large(address)
 
 
 async def test_nothing_is_given_up_before_its_grace_is_over(world: World) -> None:
