@@ -245,9 +245,9 @@ MACHINE_PLANTS = (
         (
             Replacement(
                 "domain/use_cases/take_in.py",
-                "            drafts = [ChangeSetDraft.tombstones(status.generation, gone, **more)] "
+                "    drafts = [ChangeSetDraft.tombstones(status.generation, gone, **more)] "
                 "if gone else []\n",
-                "            drafts: list[ChangeSetDraft] = []\n",
+                "    drafts: list[ChangeSetDraft] = []\n",
             ),
         ),
         seed=2,

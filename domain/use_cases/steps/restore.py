@@ -1,8 +1,9 @@
 """Make a collection exactly what it was at a version, as recorded changes."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,7 +16,12 @@ from domain.use_cases.concurrently import in_pages
 from domain.use_cases.later_changes import later_writes
 from domain.use_cases.merge import Side, merge, recorded_points
 from domain.use_cases.steps.step_run import BACK, FORWARD, StepBlocked, StepRun
-from domain.use_cases.tools import live_generation, migration_named, stream_events
+from domain.use_cases.tools import (
+    live_generation,
+    migration_named,
+    stream_events,
+    unless_changed,
+)
 from domain.use_cases.versions import Place
 
 
@@ -46,8 +52,8 @@ async def do(run: StepRun) -> dict[str, Any]:
         async for page in pages:
             keys = [key for _, key in page]
             # A coordinator that was paused must not write over what came after its successor.
-            draft = await _as_it_was(run, status, keys, version, captured_at=status.recorded)
-            await run.tools.ledger.record(run.key("restore", str(uuid4())), run.context, [draft])
+            make = partial(_as_it_was, run, status, keys, version, captured_at=status.recorded)
+            await _record(run, run.key("restore", str(uuid4())), make)
     await run.applied([status.generation])
     return await _counts(run, status)
 
@@ -68,9 +74,8 @@ async def undo(run: StepRun) -> dict[str, Any]:
         manifest = (await run.tools.ledger.manifests([address]))[address]
         before = Place(restored, own[0][0] - 1, 0)
         keys = [key for key in manifest.keys if key not in written]
-        draft = await _as_it_was(run, status, keys, before, captured_at)
-        key = run.key("give-back", str(version))
-        await run.tools.ledger.record(key, run.context, [draft], content=address.encode())
+        make = partial(_as_it_was, run, status, keys, before, captured_at)
+        await _record(run, run.key("give-back", str(version)), make, content=address.encode())
     await run.applied([status.generation], skip=True)
     return {"changes": len(own)}
 
@@ -173,6 +178,17 @@ async def _version(run: StepRun) -> Place:
     if status is None:
         raise StepBlocked(f"there is no generation {version['generation']}")
     return Place(status, version["through"], version["position"])
+
+
+async def _record(
+    run: StepRun, key: str, make: Callable[[], Awaitable[ChangeSetDraft]], **more: Any
+) -> None:
+    """Record a change set; it is made again if bodies of it were erased in between."""
+
+    async def attempt() -> None:
+        await run.tools.ledger.record(key, run.context, [await make()], **more)
+
+    await unless_changed(attempt)
 
 
 async def _as_it_was(
