@@ -3,7 +3,7 @@
 from domain.model.migration import Migration
 from domain.model.plan import Step, StepKind
 from domain.use_cases.tools import Tools, live_generation
-from domain.use_cases.versions import digest_at
+from domain.use_cases.versions import digest_at, digest_by_now
 
 
 async def no_longer_true(tools: Tools, migration: Migration) -> list[str]:
@@ -25,7 +25,7 @@ async def no_longer_true(tools: Tools, migration: Migration) -> list[str]:
                 if aliases.get(alias) != physical
             ]
         elif step.kind is StepKind.RESTORE:
-            digest = migration.plan.facts["version"]["digest"]
+            digest = await digest_by_now(tools.ledger, migration.plan.facts["version"])
             found += await _not_restored(tools, step, digest)
     return found
 

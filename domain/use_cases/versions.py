@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from domain.model.aggregate import Context
@@ -44,6 +45,14 @@ async def digest_at(ledger: Ledger, generation: UUID, through: int) -> Digest:
     async for keys, hashes in recorded_points(ledger, generation, through):
         digest.extend(keys, hashes)
     return digest
+
+
+async def digest_by_now(ledger: Ledger, version: Mapping[str, Any]) -> str:
+    """The digest of a version that a plan has noted, hexadecimal; without who was erased since."""
+    generation, through = UUID(version["generation"]), version["through"]
+    if not await ledger.count_erased(generation, through):
+        return str(version["digest"])
+    return (await digest_at(ledger, generation, through)).hexdigest()
 
 
 async def tag_version(

@@ -8,6 +8,8 @@ import pytest
 
 from domain.model.migration import State
 from domain.model.points import PointBatch, id_of
+from domain.use_cases.erase import all_erasures
+from domain.use_cases.no_longer_true import no_longer_true
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.steer_migration import roll_back_migration
 from domain.use_cases.take_in import take_in
@@ -64,6 +66,7 @@ async def test_a_restore_goes_on_when_somebody_is_erased(world: World, step: str
     assert done.state is State.COMPLETED, done.error
     there = await now(world, generation)
     assert [there[key] for key in others] == points.hashes()[1:]
+    assert await no_longer_true(world.tools, done) == []
     done = await rolled_back(world, done.id, tools)
     assert done.state is State.ROLLED_BACK, done.error
     assert await now(world, generation) == {
@@ -72,6 +75,34 @@ async def test_a_restore_goes_on_when_somebody_is_erased(world: World, step: str
     async with world.applier():
         await world.applied(generation)
     assert (await world.verify(world.named("docs"))).equal
+
+
+async def test_a_rebuild_fails_when_somebody_is_erased_meanwhile(world: World) -> None:
+    """Without `without_erased` its result is the version as it was planned, or there is none."""
+    generation, points = await world.generation("docs"), document_points(["1"] * 9)
+    await world.write(generation, points)
+    spec = {
+        "version": 1,
+        "name": "then",
+        "recipe": "rebuild-version",
+        "reason": "OPS-7",
+        "from": {"store": STORE, "collection": world.named("docs"), "at": "2"},
+        "to": {"store": STORE, "collection": world.named("then")},
+        "on_failure": "pause",
+    }
+    migration = (await plan_migration(world.tools, spec, MARA)).migration
+
+    async def create(*given: Any, **more: Any) -> None:
+        work = erasing(world)
+        if not await all_erasures(world.tools):
+            (part,) = (await find(world, [id_of(points.keys[0])])).parts()
+            await work.begin(part, ART_17)
+        await world.store.create(*given, **more)
+
+    done = await world.run(migration, world.with_store(Wrapped(world.store, create=create)))
+
+    assert (done.state, done.results.get("aliases")) == (State.FAILED, None)
+    assert "then__g1 has digest" in done.error
 
 
 async def now(world: World, generation: UUID) -> dict[bytes, bytes]:

@@ -1,13 +1,13 @@
 """Check that collections hold exactly what the ledger says, bit for bit."""
 
 from typing import Any
-from uuid import UUID
 
 from domain.model.migration import Migration
+from domain.model.plan import StepKind
 from domain.use_cases.concurrently import concurrently
 from domain.use_cases.steps.step_run import StepBlocked, StepRun
 from domain.use_cases.verify import Verification
-from domain.use_cases.versions import digest_at
+from domain.use_cases.versions import digest_by_now
 
 CONCURRENT_SCANS = 2
 
@@ -52,15 +52,11 @@ async def verified(run: StepRun, collections: list[str], way_out: str = WAY_OUT)
 
 
 async def _without_erased(run: StepRun, digests: dict[str, str]) -> dict[str, str]:
-    """The digests that a plan wants; of a version with erased points, those that it has by now."""
-    migration = await run.tools.ledger.load(Migration, run.migration)
-    version = migration.plan.facts.get("version") if migration is not None and digests else None
-    if version is None:
+    """The digests that a plan wants; a restore leaves out who was erased since it was planned."""
+    migration = await run.tools.ledger.load(Migration, run.migration) if digests else None
+    if migration is None or all(step.kind is not StepKind.RESTORE for step in migration.plan.steps):
         return digests
-    generation, through = UUID(version["generation"]), version["through"]
-    if not await run.tools.ledger.count_erased(generation, through):
-        return digests
-    digest = (await digest_at(run.tools.ledger, generation, through)).hexdigest()
+    digest = await digest_by_now(run.tools.ledger, migration.plan.facts["version"])
     return dict.fromkeys(digests, digest)
 
 
