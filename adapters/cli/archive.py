@@ -146,7 +146,7 @@ def _show(cli: Cli, manifest: Manifest, folder: Path, what: str) -> None:
     )
     if manifest.lacking:
         cli.console.print(
-            f"[red]{len(manifest.lacking)} objects could not be read[/red] and are not in it:"
+            f"{len(manifest.lacking)} objects could not be read and are not in it:", style="red"
         )
         name_lacking(cli, manifest.lacking)
 
@@ -154,4 +154,4 @@ def _show(cli: Cli, manifest: Manifest, folder: Path, what: str) -> None:
 def name_lacking(cli: Cli, lacking: Sequence[Lacking]) -> None:
     """Name the first objects that an archive lacks, and why it does."""
     for one in lacking[:LACKING_NAMED]:
-        cli.console.print(f"  {one.address}: {one.why}", markup=False, soft_wrap=True)
+        cli.console.print(f"  {one.address}: {one.why}", soft_wrap=True)

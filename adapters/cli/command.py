@@ -5,9 +5,11 @@ import errno
 import inspect
 import logging
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from tempfile import NamedTemporaryFile
@@ -18,6 +20,7 @@ import typer
 from rich.console import Console
 
 from adapters.archive.errors import Damaged
+from adapters.cli.background import still_waits
 from adapters.logs import log_to
 from adapters.settings import KNOWN, Settings, load_settings
 from domain.model.aggregate import Context
@@ -55,6 +58,11 @@ FLAGS = ("data_dir", "database_url", "kafka_bootstrap", "qdrant_url", "objects_u
 """Settings that every command takes as options."""
 
 
+def console(*, stderr: bool = True, soft_wrap: bool = False) -> Console:
+    """Where people read. Text is shown as it is: names and labels may have brackets in them."""
+    return Console(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+
+
 @dataclass
 class Cli:
     """What a command works with.
@@ -70,7 +78,7 @@ class Cli:
     console: Console = field(init=False)
 
     def __post_init__(self) -> None:
-        self.console = Console(stderr=self.json, highlight=False)
+        self.console = console(stderr=self.json)
         if not self.console.is_terminal:
             self.console.width = PIPED_WIDTH
 
@@ -94,8 +102,28 @@ class Cli:
             return
         if self.json or not sys.stdin.isatty():
             raise Rejected("this changes something: say --yes to confirm it without a question")
-        if not typer.confirm(question):
+        if not asked(question):
             raise typer.Exit(FAILED)
+
+
+def asked(question: str) -> bool:
+    """What somebody at a terminal answers.
+
+    Raises:
+        typer.Abort: they press Ctrl-C or Ctrl-D.
+    """
+    with ctrl_c_ends():
+        return typer.confirm(question)
+
+
+@contextmanager
+def ctrl_c_ends() -> Iterator[None]:
+    """Let Ctrl-C end what waits for input; asyncio would keep the first one for its next turn."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 Command = Callable[..., Awaitable[int | None]]
@@ -148,20 +176,34 @@ def _run(
     try:
         cli = Cli(load_settings(flags), json)
         return asyncio.run(_awaited(function(cli, **values))) or 0
-    except LedgerError as error:
-        return report(error, json=json)
     except BrokenPipeError:  # who reads our output has enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; what was recorded goes on under its workers")
-        return INTERRUPTED
-    except Exception as error:  # noqa: BLE001  # a defect of ours: no stack trace at a user
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            where = error.filename or flags["data_dir"] or "the data directory"
-            full = Unavailable(f"{where}: {error.strerror}; make room there and try again")
-            return report(full, json=json)
-        return _report_defect(error)
+    except typer.Exit as ended:
+        return ended.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted()
+    except Exception as error:  # noqa: BLE001  # no stack trace at a user
+        return _failed(error, flags, json=json)
+
+
+def _failed(error: Exception, flags: Mapping[str, str | None], *, json: bool) -> int:
+    """Say what went wrong; what is no error of the ledger is a defect of ours, or a full disk."""
+    if isinstance(error, LedgerError):
+        return report(error, json=json)
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        where = error.filename or flags["data_dir"] or "the data directory"
+        full = Unavailable(f"{where}: {error.strerror}; make room there and try again")
+        return report(full, json=json)
+    return _report_defect(error)
+
+
+def _interrupted() -> int:
+    console().print("interrupted; what was recorded goes on under its workers")
+    if still_waits():
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)
+    return INTERRUPTED
 
 
 def _report_defect(error: Exception) -> int:
@@ -170,9 +212,11 @@ def _report_defect(error: Exception) -> int:
         "w", prefix="migration-ledger-", suffix=".log", delete=False, encoding="utf-8"
     ) as file:
         traceback.print_exception(error, file=file)
-    Console(stderr=True, highlight=False, soft_wrap=True).print(
-        f"[red]defect:[/red] {type(error).__name__}. This should not happen; the details are in "
-        f"{file.name}. What was recorded is safe: try again, and report it."
+    people = console(soft_wrap=True)
+    people.print("defect:", style="red", end=" ")
+    people.print(
+        f"{type(error).__name__}. This should not happen; the details are in {file.name}. What was "
+        "recorded is safe: try again, and report it."
     )
     return FAILED
 
@@ -201,16 +245,16 @@ def report(error: LedgerError, *, json: bool) -> int:
             document["problems"] = list(error.problems)
         sys.stdout.buffer.write(orjson.dumps(document) + b"\n")
         return status
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    people = console(soft_wrap=True)
     head, listed = _listed(error)
     if len(listed) > 1:
-        console.print("[red]error:[/red]", end=" ")
-        console.print(f"{head}:", markup=False)
+        people.print("error:", style="red", end=" ")
+        people.print(f"{head}:")
         for problem in listed:
-            console.print(f"  - {problem}", markup=False)
+            people.print(f"  - {problem}")
     else:
-        console.print("[red]error:[/red]", end=" ")
-        console.print(str(error), markup=False)
+        people.print("error:", style="red", end=" ")
+        people.print(str(error))
     return status
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from adapters.bootstrap import DEFAULT, Service, open_service
-from adapters.cli.command import At, Cli, Name, Reason, Store, Yes
+from adapters.cli.command import At, Cli, Name, Reason, Store, Yes, console
 from adapters.cli.tables import pairs, rows, say
 from adapters.embedders.lsa import LsaModel
 from domain.model.application import Application
@@ -151,7 +150,6 @@ async def search(
             cli.console.print(
                 f"  {document['score']:.4f}  {document['collection']}  {document['id']}  "
                 f"{shown[:TEXT_SHOWN]}",
-                markup=False,
             )
 
 
@@ -160,9 +158,8 @@ async def name_erased(ledger: Ledger, places: Sequence[Place]) -> None:
     for place in places:
         erased = await ledger.count_erased(place.status.generation, place.through)
         if erased:
-            Console(stderr=True, highlight=False, soft_wrap=True).print(
+            console(soft_wrap=True).print(
                 f"{erased:,} points of {place.status.physical!r} at that version are erased",
-                markup=False,
             )
 
 

@@ -150,7 +150,7 @@ async def drill(
     else:
         _show(cli, report)
         if keep:
-            cli.console.print(f"everything is in {place}", markup=False, soft_wrap=True)
+            cli.console.print(f"everything is in {place}", soft_wrap=True)
     return 0 if report.equal else FAILED
 
 
@@ -369,9 +369,12 @@ def _show(cli: Cli, report: Report) -> None:
     say(f"{report.published:,} messages published for {report.head.position:,} events")
     say(", ".join(f"{name} {took:.1f} s" for name, took in report.phases.items()), soft_wrap=True)
     if report.lacking:
-        say(f"[red]the archive lacks {len(report.lacking)} objects[/red]:")
+        say(f"the archive lacks {len(report.lacking)} objects:", style="red")
         name_lacking(cli, report.lacking)
     lost = f"{report.lost:,} events, {report.lost_seconds:,.1f} s" if report.lost else "nothing"
     say(f"RPO: {lost} of what is recorded would be lost")
     say(f"RTO: {report.recovery_seconds:.1f} s to bring everything back")
-    say("equal" if report.equal else "[red]not equal[/red]: see above")
+    if report.equal:
+        say("equal")
+    else:
+        say("not equal: see above", style="red")

@@ -10,7 +10,7 @@ from uuid import uuid4
 import typer
 
 from adapters.bootstrap import Service, open_service
-from adapters.cli.command import FAILED, Cli, Reason
+from adapters.cli.command import FAILED, Cli, Reason, asked
 from adapters.cli.following import require_workers
 from adapters.cli.tables import rows
 from domain.model.erasure import Erasure
@@ -121,7 +121,7 @@ def _ask(cli: Cli, *, accepted: bool) -> None:
         return
     if cli.json or not sys.stdin.isatty():
         raise Rejected("nothing undoes an erasure: say --accept-irreversible to confirm it")
-    if not typer.confirm("Erase them for good? Nothing undoes it."):
+    if not asked("Erase them for good? Nothing undoes it."):
         raise typer.Exit(FAILED)
 
 
@@ -160,7 +160,6 @@ def _show(cli: Cli, found: Found, left: Sequence[Erasure], *, recorded: bool) ->
             say(
                 f"the ledger does not look after {one.status.physical!r} any more: what the store "
                 "has there stays",
-                markup=False,
                 soft_wrap=True,
             )
 
@@ -212,7 +211,7 @@ def _end(
             f"{done['objects']:,} objects (erasure {done['number']})"
         )
     for sentence in by_hand:
-        cli.console.print(f"left to do: {sentence}", markup=False, soft_wrap=True)
+        cli.console.print(f"left to do: {sentence}", soft_wrap=True)
     if not (found.affected or left):
         cli.console.print("nothing to erase")
     elif not recorded:

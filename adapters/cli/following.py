@@ -156,11 +156,11 @@ def _counts(result: dict[str, Any]) -> str:
 def _print(cli: Cli, observed: Observed, said: set[str]) -> None:
     """What has happened, or why nothing does: once for each role, until something happens again."""
     for recorded in observed.events:
-        cli.console.print(f"  {describe(recorded)}", markup=False, soft_wrap=True)
+        cli.console.print(f"  {describe(recorded)}", soft_wrap=True)
         said.clear()
     for role, reason in observed.waits.items():
         if role not in said:
-            cli.console.print(f"  {role} waits: {reason}", markup=False, soft_wrap=True)
+            cli.console.print(f"  {role} waits: {reason}", soft_wrap=True)
         said.add(role)
 
 
@@ -205,7 +205,7 @@ async def follow(
     if cli.json:
         cli.emit(last.document)
     elif log:
-        cli.console.print(f"  log: {log}", markup=False)
+        cli.console.print(f"  log: {log}")
     if not cli.json and log is None:
         cli.console.print(f"  {last.state}")
     fine = last.state is not State.FAILED if wanted is None else last.state is wanted

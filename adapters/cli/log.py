@@ -12,7 +12,7 @@ import typer
 
 from adapters.bootstrap import Service, open_service
 from adapters.cli.bar import events_bar
-from adapters.cli.command import FAILED, Cli
+from adapters.cli.command import FAILED, Cli, ctrl_c_ends
 from adapters.postgres.chain import Altered, walk_chain
 from adapters.postgres.derived import verify_derived
 from adapters.postgres.history import Selection, StoredRecord, following, latest
@@ -111,8 +111,8 @@ def _say_altered(cli: Cli, error: Altered) -> None:
     if cli.json:
         cli.emit({"unaltered": False, "position": error.position, "problem": str(error)})
         return
-    cli.console.print("[red]altered[/red]", end="  ")
-    cli.console.print(str(error), markup=False, soft_wrap=True)
+    cli.console.print("altered", style="red", end="  ")
+    cli.console.print(str(error), soft_wrap=True)
 
 
 def _text(head: Cursor) -> str:
@@ -148,7 +148,8 @@ def _heads(source: str) -> list[Cursor]:
 
 def _read(source: str) -> str:
     if source == "-":
-        return sys.stdin.read()
+        with ctrl_c_ends():
+            return sys.stdin.read()
     try:
         return Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -205,12 +206,9 @@ def _show(cli: Cli, record: StoredRecord) -> None:
     reason = record.context.get("reason")
     why = f": {reason}" if reason else ""
     who = f"{record.context.get('actor')}{why}"
-    cli.console.print(
-        f"{record.position:>8}  {at}  {record.topic}  {who}", markup=False, soft_wrap=True
-    )
+    cli.console.print(f"{record.position:>8}  {at}  {record.topic}  {who}", soft_wrap=True)
     cli.console.print(
         f"{'':8}  {record.stream} {record.version}  {_fields(record.state)}",
-        markup=False,
         soft_wrap=True,
         style="dim",
     )

@@ -198,7 +198,7 @@ async def roll_back(
             raise Rejected("a rollback needs --reason, which is recorded")
         if not cli.json:
             for side in await old_sides(service.tools, found):
-                cli.console.print(f"old side {side.collection}: {side}", markup=False)
+                cli.console.print(f"old side {side.collection}: {side}")
             undone = [s for s in reversed(found.plan.steps) if s.id in found.started]
             rows(cli.console, ["step", "undo"], [{"step": s.id, "undo": s.undo} for s in undone])
         cli.confirm("Roll back?", yes=yes)
@@ -262,7 +262,8 @@ async def show(cli: Cli, migration: Id) -> None:
             }
         )
         return
-    cli.console.print(f"[bold]{found.name}[/bold]  {found.id}")
+    cli.console.print(found.name, style="bold", end="  ")
+    cli.console.print(str(found.id))
     counts = progress(document, datetime.now(UTC))
     pairs(
         cli.console,
@@ -278,14 +279,14 @@ async def show(cli: Cli, migration: Id) -> None:
         },
     )
     for side in sides:
-        cli.console.print(f"  old side {side.collection}: {side}", markup=False, soft_wrap=True)
+        cli.console.print(f"  old side {side.collection}: {side}", soft_wrap=True)
     for name, gap in found.gaps.items():
         line = f"  gap: nothing answered under {name} for {gap:,} ms"
-        cli.console.print(line, markup=False, soft_wrap=True)
+        cli.console.print(line, soft_wrap=True)
     for recorded in events:
         at = recorded.recorded_at.isoformat(timespec="seconds")
         line = f"  {recorded.position:>6}  {at}  {describe(recorded)}"
-        cli.console.print(line, markup=False, soft_wrap=True)
+        cli.console.print(line, soft_wrap=True)
 
 
 async def watch(cli: Cli, migration: Id) -> int:

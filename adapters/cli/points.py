@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Iterator
+from functools import partial
 from typing import Annotated
 from uuid import uuid4
 
 import typer
-from rich.console import Console
 
 from adapters.bootstrap import DEFAULT, Service, open_service
-from adapters.cli.command import Cli, Command, Name, Reason, Store
+from adapters.cli.background import in_background
+from adapters.cli.command import Cli, Command, Name, Reason, Store, console
 from adapters.cli.following import PATIENCE_SECONDS, require_workers
 from adapters.cli.tables import say
 from adapters.files.read_points import STDIN, read_writes
@@ -81,7 +82,7 @@ async def _write(
 ) -> None:
     done = _Done(key or str(uuid4()))
     if not key:  # said before anything can go wrong
-        Console(stderr=True, highlight=False).print(f"key {done.key}")
+        console().print(f"key {done.key}")
     async with open_service(cli.settings) as service:
         live = await open_live(service.tools, store, name)
         try:
@@ -149,7 +150,7 @@ async def _record(
     context = cli.context(reason)
 
     async def following() -> Write | None:
-        return await asyncio.to_thread(next, writes, None)
+        return await in_background(partial(next, writes, None))
 
     write = await following()
     while write is not None:

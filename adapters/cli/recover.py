@@ -43,7 +43,7 @@ async def recover(
 
         def tell(outcome: Outcome) -> None:
             if not cli.json:
-                cli.console.print(f"  {_line(outcome)}", markup=False, soft_wrap=True)
+                cli.console.print(f"  {_line(outcome)}", soft_wrap=True)
 
         recovery = await run_recovery(
             ports,
@@ -99,13 +99,13 @@ def _show(
     """What was found, and what is going to be done."""
     say = cli.console.print
     for witness in situation.taken:
-        say(str(TopicTaken(witness.where, witness.ledger)), markup=False, soft_wrap=True)
+        say(str(TopicTaken(witness.where, witness.ledger)), soft_wrap=True)
     if situation.nothing_to_do:
         say("nothing to recover: nobody has seen another history than the ledger's")
         return
     say(f"The ledger ends at position {situation.head.position}. Found:")
     for finding in situation.findings:
-        say(f"  {finding.says}", markup=False, soft_wrap=True)
+        say(f"  {finding.says}", soft_wrap=True)
     if situation.begins_timeline:
         say(f"Timeline {situation.highest + 1} begins here; all topics are published again.")
     elif situation.unfinished:
@@ -121,10 +121,10 @@ def _show(
         say(f"  missing and changed points are written from the ledger; extra ones {extra}")
         say("  points of adopted collections are only compared")
     for (store, alias), physical in situation.aliases.items():
-        say(f"  alias {alias} of store {store} is pointed to {physical}", markup=False)
+        say(f"  alias {alias} of store {store} is pointed to {physical}")
     say(f"{len(situation.others)} other collections are compared, and left as they are.")
     for name in situation.unknown:
-        say(f"  not known to the ledger, and left: {name}", markup=False, soft_wrap=True)
+        say(f"  not known to the ledger, and left: {name}", soft_wrap=True)
 
 
 def _counts(status: GenerationStatus, compared: Verification | None) -> dict[str, Any]:
@@ -157,9 +157,9 @@ def _show_end(cli: Cli, recovery: Recovery) -> None:
     else:
         cli.console.print("work goes on")
     for problem in recovery.refused:
-        cli.console.print(f"  {problem}", markup=False, soft_wrap=True)
+        cli.console.print(f"  {problem}", soft_wrap=True)
     if not recovery.complete:
-        cli.console.print("[red]not everything could be put right[/red]; see above")
+        cli.console.print("not everything could be put right; see above", style="red")
 
 
 def _document(recovery: Recovery) -> dict[str, Any]:

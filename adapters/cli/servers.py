@@ -63,8 +63,8 @@ async def _up(cli: Cli) -> None:
             cli.emit(found)
         else:
             show_examination(cli, found)
-            cli.console.print(f"API:  {stack.api}/docs", markup=False)
-            cli.console.print(f"logs: {cli.settings.data_dir / 'logs'}", markup=False)
+            cli.console.print(f"API:  {stack.api}/docs")
+            cli.console.print(f"logs: {cli.settings.data_dir / 'logs'}")
             cli.console.print("ready; ctrl-C stops it")
         await asyncio.Event().wait()
 
@@ -213,22 +213,22 @@ def show_examination(cli: Cli, found: dict[str, Any]) -> None:
         _show_halted(cli, halted)
     for role, state in found["roles"].items():
         for reason in dict.fromkeys(one["waits"] for one in state["workers"] if one["waits"]):
-            cli.console.print(f"{role} waits: {reason}", markup=False, soft_wrap=True)
+            cli.console.print(f"{role} waits: {reason}", soft_wrap=True)
     for number in found["unfinished_erasures"]:
         cli.console.print(f"erasure {number} is not finished; run `erase`")
     for halted in found["halted"]:
         cli.console.print(
             f"{halted['physical']} halts at change {halted['at']}; see `dead-letter list`",
-            markup=False,
             soft_wrap=True,
         )
 
 
 def _show_halted(cli: Cli, halted: dict[str, Any]) -> None:
-    cli.console.print(f"[red]halted[/red] since {halted['since']:%Y-%m-%d %H:%M:%S} UTC:")
+    cli.console.print("halted", style="red", end=" ")
+    cli.console.print(f"since {halted['since']:%Y-%m-%d %H:%M:%S} UTC:")
     for finding in halted["findings"]:
-        cli.console.print(f"  {finding['says']}", markup=False, soft_wrap=True)
-    cli.console.print("  run `migration-ledger recover`", markup=False)
+        cli.console.print(f"  {finding['says']}", soft_wrap=True)
+    cli.console.print("  run `migration-ledger recover`")
 
 
 async def worker(cli: Cli, *, roles: RolesOption = ALL_ROLES, check: CheckOption = False) -> int:

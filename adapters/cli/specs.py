@@ -21,7 +21,7 @@ def read_spec(path: Path) -> dict[str, Any]:
         raise NotFound(f"there is no spec file {str(path)!r}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSpec((f"{path} cannot be read: {error}",)) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidSpec((f"{path} is not YAML: {' '.join(str(error).split())}",)) from error
     if not isinstance(document, dict):
         raise InvalidSpec((f"{path} is not a mapping of keys, such as `version: 1`",))

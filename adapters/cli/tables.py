@@ -20,7 +20,7 @@ NAMES_SHOWN = 40
 
 def show_plan(console: Console, plan: Plan, *, title: str) -> None:
     """The steps of a plan, with what undoes each."""
-    console.print(f"[bold]{title}[/bold]")
+    console.print(title, style="bold")
     table = Table(box=None, pad_edge=False, show_edge=False)
     table.add_column("step", style="cyan", no_wrap=True)
     table.add_column("does", ratio=3)
@@ -30,7 +30,7 @@ def show_plan(console: Console, plan: Plan, *, title: str) -> None:
     console.print(table)
     counts = {name: _total(value) for name, value in plan.estimates.items()}
     shown = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items())
-    console.print(f"  {shown}", markup=False)
+    console.print(f"  {shown}")
     names = [
         target["collection"]
         for step in plan.steps
@@ -39,9 +39,9 @@ def show_plan(console: Console, plan: Plan, *, title: str) -> None:
     ]
     if names:
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-        console.print(f"  collections: {', '.join(names[:NAMES_SHOWN])}{more}", markup=False)
+        console.print(f"  collections: {', '.join(names[:NAMES_SHOWN])}{more}")
     for note in plan.notes:
-        console.print(f"  note: {note}", markup=False)
+        console.print(f"  note: {note}")
 
 
 def _total(value: Any) -> int:
@@ -71,7 +71,7 @@ def pairs(console: Console, document: Document) -> None:
     """A document as lines of name and value."""
     width = max((len(name) for name in document), default=0)
     for name, value in document.items():
-        console.print(f"  {name.replace('_', ' ').ljust(width)}  {_text(value)}", markup=False)
+        console.print(f"  {name.replace('_', ' ').ljust(width)}  {_text(value)}")
 
 
 def say(cli: Cli, document: dict[str, Any]) -> None:

@@ -3,10 +3,9 @@
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from adapters.bootstrap import DEFAULT, Service, open_service
-from adapters.cli.command import FAILED, At, Cli, Name, Reason, Store, Yes
+from adapters.cli.command import FAILED, At, Cli, Name, Reason, Store, Yes, console
 from adapters.cli.following import PATIENCE_SECONDS, require_workers
 from domain.model.errors import Rejected
 from domain.ports import GenerationStatus
@@ -49,7 +48,7 @@ async def _may_record(service: Service) -> bool:
     """Whether work goes on; else a verification is worth having, too."""
     halted = (await service.ledger.standing()).halt is not None
     if halted:
-        Console(stderr=True, highlight=False).print("not recorded: work is halted, see `recover`")
+        console().print("not recorded: work is halted, see `recover`")
     return not halted
 
 
@@ -57,8 +56,11 @@ def _show(cli: Cli, found: Verification) -> None:
     if cli.json:
         cli.emit(found.to_json())
         return
-    cli.console.print("equal" if found.equal else "[red]different[/red]", end="  ")
-    cli.console.print(str(found), markup=False, soft_wrap=True)
+    if found.equal:
+        cli.console.print("equal", end="  ")
+    else:
+        cli.console.print("different", style="red", end="  ")
+    cli.console.print(str(found), soft_wrap=True)
 
 
 async def repair(
@@ -89,7 +91,7 @@ async def repair(
             _end(cli, before, {"nothing_to_do": True})
             return 0
         if not cli.json:
-            cli.console.print(str(before), markup=False, soft_wrap=True)
+            cli.console.print(str(before), soft_wrap=True)
         cli.confirm(_question(before, keep_extra=keep_extra), yes=yes)
         done = await repair_collection(service.tools, status, context, keep_extra=keep_extra)
         await _applied(service, status, done.through)
@@ -125,7 +127,7 @@ def _end(cli: Cli, found: Verification, done: dict[str, Any]) -> None:
 
 
 def _say(cli: Cli, text: str) -> None:
-    cli.console.print(text, markup=False, soft_wrap=True)
+    cli.console.print(text, soft_wrap=True)
 
 
 async def _ready(service: Service, store: str, name: str) -> GenerationStatus:

@@ -56,7 +56,7 @@ async def list_versions(cli: Cli, name: Name, *, store: Store = DEFAULT) -> None
         if document["not_rebuildable"]:
             exactly = "not rebuildable exactly: " if document["remains"] else ""
             text = f"position {document['position']}: {exactly}{document['not_rebuildable']}"
-            cli.console.print(text, markup=False, soft_wrap=True)
+            cli.console.print(text, soft_wrap=True)
 
 
 def _shown(document: dict[str, Any]) -> dict[str, Any]:
@@ -135,14 +135,14 @@ async def _show_all(cli: Cli, points: AsyncGenerator[Shown, None]) -> None:
             if cli.json:
                 cli.emit(point.to_json())
                 continue
-            cli.console.print(f"{point.kind} {id_of(point.key)}", markup=False)
+            cli.console.print(f"{point.kind} {id_of(point.key)}")
             for sign, payload in (("-", point.before), ("+", point.after)):
                 if payload is not None:
                     text = orjson.dumps(payload).decode()
-                    cli.console.print(f"  {sign} {text}", markup=False, soft_wrap=True)
+                    cli.console.print(f"  {sign} {text}", soft_wrap=True)
             if point.kind == "changed" and point.vectors:
                 names = ", ".join(one or "(unnamed)" for one in point.vectors)
-                cli.console.print(f"  vectors that differ: {names}", markup=False, soft_wrap=True)
+                cli.console.print(f"  vectors that differ: {names}", soft_wrap=True)
 
 
 async def _list_ids(
@@ -161,7 +161,7 @@ async def _list_ids(
             elif cli.json:
                 cli.emit({"kind": kind, "id": id_of(key)})
             else:
-                cli.console.print(f"{kind} {id_of(key)}", markup=False)
+                cli.console.print(f"{kind} {id_of(key)}")
 
 
 def _sum_up(cli: Cli, found: VersionDiff, examples: dict[str, list[int | str]]) -> None:

@@ -160,6 +160,8 @@ class LsaModel:
             vocabulary = header["vocabulary"]
         except FileNotFoundError as exc:
             raise NotFound(f"there is no embedding model at {path}") from exc
+        except OSError as exc:
+            raise Rejected(f"{path} cannot be read: {exc.strerror}") from exc
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as exc:
             raise Corrupt(f"{path} is not a saved embedding model") from exc
         if not len(vocabulary) == len(idf) == len(components):

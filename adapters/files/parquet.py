@@ -7,6 +7,7 @@ that lacks a vector has null there. The order is that of ids: numbers, then UUID
 """
 
 import asyncio
+import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -54,9 +55,14 @@ class ParquetFile:
         columns += [
             pa.field(column_name(name), _type(spec)) for name, spec in sorted(self._vectors.items())
         ]
-        self._writer = await asyncio.to_thread(
-            pq.ParquetWriter, self._partial, pa.schema(columns), compression="zstd"
-        )
+        try:
+            self._writer = await asyncio.to_thread(
+                pq.ParquetWriter, self._partial, pa.schema(columns), compression="zstd"
+            )
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            raise Rejected(f"{self._path} cannot be written: {error}") from error
         return self
 
     async def __aexit__(
@@ -96,7 +102,7 @@ class ParquetFile:
         with self._partial.open("rb") as written:
             os.fsync(written.fileno())
         try:
-            os.link(self._partial, self._path)  # refuses what somebody made meanwhile
+            _move(self._partial, self._path)
         except FileExistsError as error:
             raise Rejected(f"{self._path} exists by now; choose another name") from error
         folder = os.open(self._path.parent, os.O_RDONLY)
@@ -104,6 +110,17 @@ class ParquetFile:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _move(partial: Path, path: Path) -> None:
+    """Give a file its name, unless somebody has made one of that name meanwhile."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, such as exFAT
+        path.open("xb").close()
+        partial.replace(path)
 
 
 def column_name(name: str) -> str:

@@ -40,6 +40,9 @@ STDIN = "-"
 STDIN_NAMED = "standard input"
 MAGIC = b"PAR1"
 """A Parquet file begins with it, and no JSON does."""
+DIGITS = 20
+"""Of the largest id that is a number."""
+
 BATCH_BYTES = 8 * 2**20
 """Lines of about so many bytes make a batch, if their number does not."""
 
@@ -143,17 +146,22 @@ def _placed(where: str, make: Callable[[T], Write], given: T) -> Write:
 def _from_parquet(
     kind: str, name: str, source: Path | IO[bytes], schema: CollectionSchema, size: int
 ) -> Iterator[Write]:
-    try:
-        file = pq.ParquetFile(source)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise Rejected(f"{name} cannot be read as Parquet: {error}") from error
-    with file:
+    with _damage_named(name), pq.ParquetFile(source) as file:
         wanted = _columns(name, kind, file.schema_arrow.names, schema)
         row = 0
         for batch in file.iter_batches(size, columns=wanted):
             where = f"{name}, from row {row + 1}"
             yield _placed(where, lambda b: _write(kind, b, schema), batch)
             row += len(batch)
+
+
+@contextmanager
+def _damage_named(name: str) -> Iterator[None]:
+    """Turn what cannot be read of a file into an error that names it."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise Rejected(f"{name} cannot be read as Parquet: {error}") from error
 
 
 def _columns(file: str, kind: str, there: Sequence[str], schema: CollectionSchema) -> list[str]:
@@ -211,7 +219,9 @@ def _write(kind: str, batch: Any, schema: CollectionSchema) -> Write:
 
 
 def _id(value: Any) -> int | str:
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
+    """A number may be written as text; one that is too long for an id stays text."""
+    short = isinstance(value, str) and len(value) <= DIGITS and value.isdecimal()
+    return int(value) if short else value
 
 
 def _fields(text: Any) -> Any:

@@ -58,6 +58,7 @@ _NO_SCHEMA = (
 )
 # What working() raises, see migrations/0005_timelines.sql.
 _HALTED = "MLH01"
+_NO_TEXT = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 _NOT_LET_IN = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -105,6 +106,8 @@ def translated(where: str) -> Iterator[None]:
 def _refused(error: asyncpg.PostgresError, where: str) -> LedgerError:
     if error.sqlstate == _HALTED:
         return Halted(_said(error))
+    if isinstance(error, _NO_TEXT):
+        return Rejected("a text has the character NUL (U+0000), which is in no name")
     return LedgerError(f"PostgreSQL at {where}: {_said(error)}")
 
 

@@ -5,15 +5,18 @@ mode.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+
+import asyncpg
 
 from adapters.postgres.connection import Database
 from domain.model.errors import Conflict
 from domain.ports import Leadership
 
 _POLL = 0.25  # seconds
+SILENCE_SECONDS = 5.0
 
 # Try to become the leader; the lock goes with the connection.
 _TRY = "SELECT pg_try_advisory_lock(hashtext('migration_ledger.leaders'), hashtext($1))"
@@ -80,7 +83,10 @@ async def _win(connection: Any, name: str) -> None:
 
 @asynccontextmanager
 async def _until_lost(connection: Any, name: str) -> AsyncIterator[None]:
-    """Cancel the block when the connection ends, with the time-out that never comes otherwise."""
+    """Cancel the block when the connection ends, with the time-out that never comes otherwise.
+
+    A server that is gone without a word ends no connection, so it is asked from time to time.
+    """
     lost = asyncio.timeout(None)
 
     def end(_connection: object) -> None:
@@ -90,11 +96,24 @@ async def _until_lost(connection: Any, name: str) -> AsyncIterator[None]:
     try:
         async with lost:
             connection.add_termination_listener(end)
+            asking = asyncio.ensure_future(_ask(connection, end))
             try:
                 yield
             finally:
+                asking.cancel()
                 connection.remove_termination_listener(end)
     except TimeoutError as error:
         if not lost.expired():
             raise
         raise Conflict(f"lost the connection that leads {name}") from error
+
+
+async def _ask(connection: Any, end: Callable[[object], None]) -> None:
+    """Ask the server again and again whether it is there, until it does not answer."""
+    while True:
+        await asyncio.sleep(SILENCE_SECONDS)
+        try:
+            await connection.fetchval("SELECT 1", timeout=SILENCE_SECONDS)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            end(connection)
+            return

@@ -1,5 +1,6 @@
 """Events as bytes and back, on eventsourcing's mapper: explicit topics, upcasters, JSON."""
 
+import re
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, cast
@@ -13,6 +14,7 @@ from eventsourcing.utils import resolve_topic
 from domain.model.aggregate import Context, LedgerAggregate
 from domain.model.application import Application
 from domain.model.erasure import Erasure
+from domain.model.errors import Rejected
 from domain.model.flow import Flow, FlowRange
 from domain.model.generation import Generation
 from domain.model.migration import Migration
@@ -40,6 +42,9 @@ AGGREGATES: tuple[type[LedgerAggregate], ...] = (
 COLUMNS = "position, stream, version, topic, state, context, recorded_at, hash"
 """Columns of `events` in the order in which `to_recorded` takes them."""
 
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""The escape of NUL, and not that of a backslash before the same letters."""
+
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
@@ -51,9 +56,7 @@ class StateTranscoder(Transcoder):
 
     def encode(self, obj: dict[str, Any]) -> bytes:
         """The bytes of an event's fields."""
-        return orjson.dumps(
-            {name: value for name, value in obj.items() if name != "timestamp"}, option=_OPTIONS
-        )
+        return encode_json({name: value for name, value in obj.items() if name != "timestamp"})
 
     def decode(self, data: bytes) -> Any:
         """The fields of an event."""
@@ -120,8 +123,15 @@ def encode_context(context: Context) -> bytes:
 
 
 def encode_json(document: Any) -> bytes:
-    """JSON with sorted keys."""
-    return orjson.dumps(document, option=_OPTIONS)
+    """JSON with sorted keys.
+
+    Raises:
+        Rejected: a text in it has a character that PostgreSQL keeps in no text of a read model.
+    """
+    encoded = orjson.dumps(document, option=_OPTIONS)
+    if b"\\u0000" in encoded and _NUL.search(encoded):
+        raise Rejected("a text has the character NUL (U+0000), which cannot be recorded")
+    return encoded
 
 
 @lru_cache(maxsize=1024)

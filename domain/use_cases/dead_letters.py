@@ -26,7 +26,6 @@ async def follow_decisions(ledger: Ledger, decided: Callable[[set[UUID]], None])
     """
     position: int | None = None
     while True:
-        await asyncio.sleep(SHORTEST_SECONDS)
         try:
             head = (await ledger.head()).position
             if position is not None and head > position:
@@ -36,3 +35,4 @@ async def follow_decisions(ledger: Ledger, decided: Callable[[set[UUID]], None])
             await ledger.wait(position, WAIT_SECONDS)
         except LedgerError as error:
             logger.debug("decisions_not_read", extra={"error": str(error)})
+        await asyncio.sleep(SHORTEST_SECONDS)

@@ -65,7 +65,7 @@ async def put_right(
         try:
             await _make(store, generation, witness, found)
         except Rejected as error:
-            return Recovered(through=0, lacking=status.points, cause=str(error))
+            return Recovered(through=0, lacking=max(1, status.points), cause=str(error))
     elif not found.there:
         return Recovered(through=status.applied, missing=status.points, left=status.points)
     if keep_extra:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
@@ -64,18 +65,20 @@ async def update(
     """Load an aggregate, let it decide, and record that; again if somebody else was faster.
 
     A key that was recorded before makes this a no-op, so that a worker may repeat it after a
-    crash.
+    crash. Again reads only what came since: a stream may be long, and grow all the time.
 
     Raises:
         NotFound: there is no such aggregate.
         VersionConflict: others were faster many times in a row.
     """
+    known = await ledger.load(kind, stream)
+    if known is None:
+        raise NotFound(f"there is no {kind.__name__.lower()} {stream}")
     for attempt in range(CONFLICT_ATTEMPTS):
-        aggregate = await ledger.load(kind, stream)
-        if aggregate is None:
-            raise NotFound(f"there is no {kind.__name__.lower()} {stream}")
         if await ledger.answer(key) is not None:
-            return aggregate
+            return await _caught_up(ledger, known)
+        known = await _caught_up(ledger, known)
+        aggregate = deepcopy(known)
         decide(aggregate)
         try:
             await save(ledger, aggregate, key, context)
@@ -85,6 +88,15 @@ async def update(
         else:
             return aggregate
     raise AssertionError
+
+
+async def _caught_up(ledger: Ledger, aggregate: A) -> A:
+    """An aggregate after everything that was recorded since it was loaded."""
+    async for recorded in stream_events(ledger, aggregate.id, after=aggregate.version):
+        grown = recorded.event.mutate(aggregate)
+        if grown is not None:
+            aggregate = grown
+    return aggregate
 
 
 async def unless_changed(attempt: Callable[[], Awaitable[T]]) -> T:

@@ -20,6 +20,7 @@ from domain.ports import GenerationStatus
 from domain.use_cases.flows.follow import changes_since
 from domain.use_cases.flows.give_back import WayBack
 from domain.use_cases.steps.create import refuse_unrecorded
+from domain.use_cases.steps.drop import dropped_by
 from domain.use_cases.steps.flow_control import read_by_others
 from domain.use_cases.steps.hand_over import give_back, is_warm
 from domain.use_cases.steps.restore import lives_of
@@ -36,23 +37,25 @@ async def secure_way_back(run: StepRun, migration: Migration) -> None:
     Raises:
         StepBlocked: with a point that would be lost, and what to do about it.
     """
-    for step in migration.plan.steps:
-        if step.kind is StepKind.RESTORE:
-            await _hold_restored(replace(run, step=step))
-    created = [step for step in migration.plan.steps if step.kind is StepKind.CREATE]
-    made = [status for step in created for status in await _made(replace(run, step=step))]
-    for status in made:
-        await run.hold(status.generation)
-    handing = [
-        replace(run, step=step) for step in migration.plan.steps if step.kind is StepKind.HAND_OVER
-    ]
+
+    def runs(kind: StepKind) -> list[StepRun]:
+        return [replace(run, step=step) for step in migration.plan.steps if step.kind is kind]
+
+    for at_step in runs(StepKind.RESTORE):
+        await _hold_restored(at_step)
+    creating, handing = runs(StepKind.CREATE), runs(StepKind.HAND_OVER)
+    made = [status for at_step in creating for status in await _made(at_step)]
     try:
+        for status in made:
+            await run.hold(status.generation)
         held = await _again(run, made)
         await _refuse_moved_on(run, held.values())
-        await _refuse_unrecorded(run, created, handing)
+        await _refuse_unrecorded(run, [at_step.step for at_step in creating], handing)
         await _refuse_copies_without_source(run, migration, held)
         for at_step in handing:
             await _refuse_stuck(at_step, migration)
+        for at_step in runs(StepKind.DROP):
+            await _refuse_taken(at_step)
     except Unavailable:
         raise  # it is tried again, and they stay held until then
     except LedgerError:
@@ -60,6 +63,22 @@ async def secure_way_back(run: StepRun, migration: Migration) -> None:
             for status in made:
                 await run.resume(status.generation)
         raise
+
+
+async def _refuse_taken(run: StepRun) -> None:
+    """The name of a collection that was dropped must be free, or it could not come back.
+
+    Raises:
+        StepBlocked: the ledger looks after another collection of that name.
+    """
+    for physical in await dropped_by(run):
+        live = await live_generation(run.tools.applications, run.store_name, physical)
+        ours = await run.tools.ledger.answer(run.key("declare", physical))
+        if live is not None and ours is None:
+            raise StepBlocked(
+                f"there is another collection {physical!r} by now, which the ledger looks after; "
+                f"roll back what made or adopted it, then roll back again. {NOTHING}"
+            )
 
 
 async def _hold_restored(run: StepRun) -> None:

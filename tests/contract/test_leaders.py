@@ -1,9 +1,12 @@
 """Leaders, and cursors that only the latest leader moves."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 
+from adapters.postgres import leaders as leaders_module
 from adapters.postgres.connection import Database
 from adapters.postgres.cursors import PostgresCursors
 from adapters.postgres.leaders import PostgresLeaders
@@ -14,6 +17,11 @@ from domain.ports import Leadership
 KILL_LEADERS = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_locks
 WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()
+"""
+
+
+LEADERS = """
+SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()
 """
 
 
@@ -154,3 +162,27 @@ async def test_only_the_latest_leader_moves_a_cursor(
             await cursors.advance("relay", Cursor(2, bytes(32)), old)
         await cursors.advance("relay", Cursor(2, bytes(32)), new)
     assert (await cursors.get("relay")).position == 2
+
+
+async def test_leadership_ends_when_its_server_says_nothing_any_more(
+    database: Database, leaders: PostgresLeaders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No connection ends where a machine is gone, or a network drops what is idle."""
+    monkeypatch.setattr(leaders_module, "SILENCE_SECONDS", 0.1)
+    paused: list[int] = []
+
+    async def serve() -> None:
+        async with leaders.lead("relay", "a"):
+            async with database.connection() as connection:
+                paused.extend([row["pid"] for row in await connection.fetch(LEADERS)])
+            for pid in paused:
+                os.kill(pid, signal.SIGSTOP)
+            await asyncio.Event().wait()
+
+    try:
+        with pytest.raises(Conflict, match="lost the connection that leads relay"):
+            await serve()
+    finally:
+        for pid in paused:
+            os.kill(pid, signal.SIGCONT)
+    assert len(paused) == 1

@@ -57,14 +57,17 @@ def environment(settings: Mapping[str, str] = NOTHING_SET) -> dict[str, str]:
 
 
 async def start(
-    *arguments: str, folder: Path, settings: Mapping[str, str] = NOTHING_SET
+    *arguments: str,
+    folder: Path,
+    settings: Mapping[str, str] = NOTHING_SET,
+    stdin: int = asyncio.subprocess.DEVNULL,
 ) -> asyncio.subprocess.Process:
     """Start the program in a folder."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "adapters.cli", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         cwd=folder,
         env=environment(settings),
     )
@@ -114,9 +117,12 @@ class Up:
             *self._here(arguments), folder=self.folder, settings=settings or self.settings
         )
 
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+    async def start(
+        self, *arguments: str, stdin: int = asyncio.subprocess.DEVNULL
+    ) -> asyncio.subprocess.Process:
         """Start a command against it."""
-        return await start(*self._here(arguments), folder=self.folder, settings=self.settings)
+        here = self._here(arguments)
+        return await start(*here, folder=self.folder, settings=self.settings, stdin=stdin)
 
     def _here(self, arguments: Sequence[str]) -> tuple[str, ...]:
         return (*arguments, "--data-dir", str(self.data_dir))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pty
 import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -156,6 +157,62 @@ async def test_ctrl_c_leaves_a_migration_that_goes_on(up: Up, application: Appli
     assert len(await application.points(f"{application.name}_AI_Knowledge_code")) == pytest.approx(
         POINTS / 3, abs=1
     )
+
+
+@pytest.mark.parametrize("answer", ["no", "nothing more", "interrupted"])
+async def test_a_question_at_a_terminal_can_be_answered(
+    up: Up, application: Application, answer: str
+) -> None:
+    spec = str(write_spec(application, up.folder))
+    terminal, theirs = pty.openpty()
+    process = await up.start("apply", spec, stdin=theirs)
+    os.close(theirs)
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            await process.stdout.readuntil(b"Apply this plan?")
+        if answer == "interrupted":
+            process.send_signal(signal.SIGINT)
+        else:
+            os.write(terminal, b"n\n" if answer == "no" else END_OF_INPUT)
+        async with asyncio.timeout(PATIENCE):
+            _, err = await process.communicate()
+    finally:
+        os.close(terminal)
+    assert process.returncode == (1 if answer == "no" else 130), err
+    assert b"defect" not in err
+
+
+END_OF_INPUT = b"\x04"
+PATIENCE = 30.0
+
+
+async def test_ctrl_c_ends_what_waits_for_points(up: Up, application: Application) -> None:
+    applied = await up.run("apply", str(write_spec(application, up.folder)), "--yes", "--json")
+    assert applied.status == 0, applied.err
+    name = f"{application.name}_Reseau_Internet_documents"
+    before = await recorded(up, name)
+    reading = await up.start(
+        "points", "delete", name, "--batch", "1", stdin=asyncio.subprocess.PIPE
+    )
+    assert reading.stdin is not None
+    reading.stdin.write(b"900001\n900002\n")
+    async with asyncio.timeout(PATIENCE):
+        while await recorded(up, name) == before:
+            pass
+        reading.send_signal(signal.SIGINT)
+        await reading.wait()
+        assert reading.stderr is not None
+        err = await reading.stderr.read()
+    assert reading.returncode == 130, err
+    assert b"interrupted" in err
+
+
+async def recorded(up: Up, name: str) -> int:
+    """The last version that is recorded of a collection."""
+    shown = (await up.run("collection", "show", name, "--json")).document
+    version: int = shown["generations"][-1]["recorded"]
+    return version
 
 
 async def test_a_version_is_labelled_and_rebuilt_after_its_store_lost_it(

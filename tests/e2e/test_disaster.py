@@ -102,6 +102,8 @@ async def in_use(up: Up) -> dict[str, Any]:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while {await service.cursors.get(CURSOR), *await view_cursors(service)} != {head}:
                 await asyncio.sleep(0.05)
+            while not await everything_told(service):
+                await asyncio.sleep(0.05)
         views = {one.name: await service.views.find(one.name, limit=1000) for one in PROJECTIONS}
         store = service.stores.store(DEFAULT)
         return {
@@ -117,6 +119,16 @@ async def in_use(up: Up) -> dict[str, Any]:
             "witnesses": [await store.read_witness(one) for one in await store.collections()],
             "files": await asyncio.to_thread(files, up.data_dir),
         }
+
+
+async def everything_told(service: Service) -> bool:
+    """Whether each collection says that it has what was applied to it."""
+    store = service.stores.store(DEFAULT)
+    for status in await service.applications.generations():
+        witness = await store.read_witness(status.physical)
+        if not status.gone and (witness is None or witness.version < status.recorded):
+            return False
+    return True
 
 
 async def view_cursors(service: Service) -> list[Cursor]:

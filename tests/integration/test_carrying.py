@@ -25,7 +25,7 @@ from domain.use_cases.steer_migration import cancel_migration, roll_back_migrati
 from domain.use_cases.tools import Tools, update
 from domain.use_cases.versions import tag_version
 from domain.use_cases.write_points import Delete, SetPayload, Upsert
-from tests.integration.builders import DOCS, document_points
+from tests.integration.builders import CODE, DOCS, code_points, document_points
 from tests.integration.faults import Crash, Wrapped, after
 from tests.integration.test_versions import planned, rebuild, written
 from tests.integration.worlds import MARA, STORE, World, eventually
@@ -434,3 +434,23 @@ async def test_a_source_whose_drop_was_not_finished_comes_back(world: World) -> 
 async def dropped(world: World, migration: Migration) -> bool:
     key = f"migration/{migration.id}/drop/do/drop/{world.docs}"
     return await world.ledger.answer(key) is not None
+
+
+async def test_a_name_that_was_taken_since_its_drop_stops_a_rollback(world: World) -> None:
+    """What comes back is what this migration dropped, whatever had the name in between."""
+    done, before, _ = await split(world, after="drop")
+    await world.share(world.docs, DOCS, document_points([1] * 3))
+    await world.share(world.code, CODE, code_points([1] * 3))
+    taken = await adopted(world, filled=True)
+
+    back = await world.roll_back(done)
+
+    assert back.state is State.FAILED
+    assert "there is another collection" in back.error
+    assert (await world.verify(world.docs)).equal
+    assert (await world.roll_back(taken)).state is State.ROLLED_BACK
+    for name in (world.docs, world.code):
+        await world.store.drop(name)
+    back = await world.roll_back(done)
+    assert back.state is State.ROLLED_BACK, back.error
+    assert await payloads(world, world.docs) == before

@@ -2,8 +2,9 @@
 
 import asyncio
 from dataclasses import replace
+from itertools import count
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -13,6 +14,7 @@ from domain.model.migration import Migration, State
 from domain.model.points import PointBatch, decode_payload, encode_payload, id_of, key_of
 from domain.use_cases import work_flows
 from domain.use_cases.flows import reading
+from domain.use_cases.holds import hold_writes
 from domain.use_cases.tools import update
 from domain.use_cases.write_points import Delete, SetPayload, Upsert
 from tests.integration.builders import document_points
@@ -317,3 +319,29 @@ async def test_a_point_that_moves_while_a_range_is_read(
     assert done.state is State.COMPLETED, done.error
     assert next(moves, None) is None
     await assert_split(world)
+
+
+async def test_writes_are_held_although_somebody_writes_all_the_time(world: World) -> None:
+    """A stream may be so long that others write to it whenever it is read from its beginning."""
+    generation, written = await world.generation("docs"), count(1)
+
+    async def write() -> None:
+        await world.write(generation, document_points(["1"], first=next(written)))
+
+    async def load(kind: Any, stream: UUID) -> Any:
+        found = await world.ledger.load(kind, stream)
+        await write()
+        return found
+
+    async def append(command: Any) -> Any:
+        if next(written) < SOME:
+            await write()
+        return await world.ledger.append(command)
+
+    busy = Wrapped(world.ledger, load=load, append=append)
+    await hold_writes(replace(world.tools, ledger=busy), generation, uuid4(), MARA)
+
+    assert len((await world.status(generation)).holders) == 1
+
+
+SOME = 7

@@ -118,7 +118,7 @@ class Split:
             return False
         os.kill(pid, signal.SIGKILL)
         self.console.print(
-            f"  [red]SIGKILL[/red] to the applier, process {pid}, "
+            f"  SIGKILL to the applier, process {pid}, "
             f"with changes in {applied} of {len(targets)} collections"
         )
         return True
@@ -158,13 +158,13 @@ class Split:
         store = service.stores.store(DEFAULT)
         for chosen in ([names[two[0].id]], list(names.values())):
             hits = await search_collections(store, chosen, vector, limit=3)
-            self.console.print(f"  in {' and '.join(chosen)}:", markup=False)
+            self.console.print(f"  in {' and '.join(chosen)}:")
             sources = set()
             for hit in hits:
                 payload = decode_payload(hit.payload)
                 sources.add(payload["source_id"])
                 text = " ".join(payload["text"].split())[:60]
-                self.console.print(f"    {hit.score:.3f}  {hit.collection}  {text}", markup=False)
+                self.console.print(f"    {hit.score:.3f}  {hit.collection}  {text}")
             wanted = {i for i, name in names.items() if name in chosen}
             claim = "in one source" if len(chosen) == 1 else "merged over two sources"
             self.held[f"a search {claim} answers from nothing else"] = (
@@ -208,7 +208,6 @@ class Split:
         for row in shown:
             self.console.print(
                 f"  {row['what']}\n    before {row['before']}\n    after  {row['after']}",
-                markup=False,
             )
         self.held["shared collections and table are back, bit for bit"] = before == after
         left = await service.stores.store(DEFAULT).collections()

@@ -58,11 +58,11 @@ class Teller:
 
     def stage(self, title: str) -> None:
         """Begin a stage."""
-        self.console.print(f"\n[bold]{title}[/bold]")
+        self.console.print(f"\n{title}", style="bold")
 
     def say(self, text: str) -> None:
         """A line of a stage."""
-        self.console.print(f"  {text}", markup=False, soft_wrap=True)
+        self.console.print(f"  {text}", soft_wrap=True)
 
     async def show_servers(self) -> None:
         """The servers that run."""
@@ -162,11 +162,11 @@ async def tell(cli: Cli, story: type[Any]) -> int:
         await told.tell(stack, service)
     cli.console.print()
     for claim, true in teller.held.items():
-        cli.console.print(f"  {'yes' if true else '[red]NO[/red] '}  {claim}")
+        cli.console.print(f"  {'yes' if true else 'NO '}  {claim}", style=None if true else "red")
     cli.console.print(f"\n{time.monotonic() - began:.0f} s in all. To look around by yourself:")
     where = f"--data-dir {shlex.quote(str(folder))}"
     for command in ("up", *told.further(str(folder))):
-        cli.console.print(f"  {sys.argv[0]} {command} {where}", markup=False, soft_wrap=True)
+        cli.console.print(f"  {sys.argv[0]} {command} {where}", soft_wrap=True)
     return 0 if all(teller.held.values()) else FAILED
 
 

@@ -53,7 +53,7 @@ async def do(run: StepRun) -> dict[str, Any]:
     for status in [await run.generation(physical) for physical in there]:
         await _refuse_grown(run, status)
         await run.drop(status.generation, status.physical)
-    known = await _dropped(run)
+    known = await dropped_by(run)
     await run.applied([status.generation for status in known.values()], poll=POLL_SECONDS)
     return {
         **result,
@@ -101,7 +101,7 @@ async def _handed_over(run: StepRun) -> dict[str, Any]:
 
 async def undo(run: StepRun) -> dict[str, Any]:
     """Make each dropped collection again from the bodies that its heads refer to."""
-    dropped = await _dropped(run)
+    dropped = await dropped_by(run)
     # The collection of this name must be gone before another one takes its place.
     await run.applied(status.generation for status in dropped.values())
     flows = {}
@@ -131,12 +131,16 @@ async def undo(run: StepRun) -> dict[str, Any]:
     return result
 
 
-async def _dropped(run: StepRun) -> dict[str, GenerationStatus]:
+async def dropped_by(run: StepRun) -> dict[str, GenerationStatus]:
     """The generations that this step dropped, by physical name."""
     found = {}
     for physical in run.step.params["collections"]:
-        if await run.tools.ledger.answer(run.forward_key("drop", physical)) is None:
+        answer = await run.tools.ledger.answer(run.forward_key("drop", physical))
+        if answer is None:
             continue
-        known = await run.tools.applications.generations(store=run.store_name, physical=physical)
-        found[physical] = next(status for status in reversed(known) if status.gone)
+        (dropped,) = await run.tools.ledger.read(answer.position - 1, 1)
+        status = await run.tools.applications.status(dropped.stream)
+        if status is None:
+            raise Corrupt(f"event {dropped.position} drops no generation")
+        found[physical] = status
     return found

@@ -73,6 +73,15 @@ class TestWrites:
         events = await service.ledger.events(made.id, after=1)
         assert [e.context.reason for e in events] == ["OPS-1"] * 3
 
+    async def test_the_character_nul_is_refused(
+        self, api: httpx.AsyncClient, made: Generation
+    ) -> None:
+        body = {"points": [point(1)]}
+        answer = await api.post(path(made) + "?reason=%00", json=body, headers=key())
+        refused(answer, HTTPStatus.BAD_REQUEST, "rejected")
+        for read in ("/v1/migrations?after=%00", "/v1/collections/%00"):
+            assert (await api.get(read)).status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+
     async def test_a_write_is_sent_again(self, api: httpx.AsyncClient, made: Generation) -> None:
         header = key()
         first = await api.post(path(made), json={"points": [point(1)]}, headers=header)

@@ -179,3 +179,8 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(Unavailable, match=r"pip install 'migration-ledger\[embedded\]'"):
         LsaModel.fit(TEXTS, 8)
+
+
+def test_a_folder_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(Rejected, match="cannot be read"):
+        LsaModel.load(tmp_path)

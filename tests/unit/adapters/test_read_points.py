@@ -1,5 +1,6 @@
 """Files of points become writes, a batch at a time; what is wrong names the line."""
 
+import errno
 import io
 import os
 import sys
@@ -216,3 +217,57 @@ def test_what_is_no_parquet(tmp_path: Path) -> None:
     for name in ("x.parquet", "nothing.parquet"):
         with pytest.raises(Rejected, match=f"{name} cannot be read as Parquet"):
             list(read_writes("delete", str(tmp_path / name), PLAIN, 10))
+
+
+@pytest.mark.parametrize("at", [0.3, 0.6])
+def test_a_page_that_is_damaged_is_named(tmp_path: Path, at: float) -> None:
+    file = Path(table(tmp_path, id=list(range(9000)), payload=['{"a": 1}'] * 9000))
+    content = bytearray(file.read_bytes())
+    begin = int(len(content) * at)
+    content[begin : begin + 64] = b"\xff" * 64
+    file.write_bytes(content)
+    with pytest.raises(Rejected, match=f"{file.name} cannot be read as Parquet"):
+        list(read_writes("set-payload", str(file), PLAIN, 10_000))
+
+
+def test_text_that_is_none_is_named(tmp_path: Path) -> None:
+    column = pa.array([b"\xff\xfe"], pa.binary()).view(pa.string())
+    file = tmp_path / "points.parquet"
+    pq.write_table(pa.table({"id": [1], "payload": column}), file)
+    with pytest.raises(Rejected, match=r"points\.parquet"):
+        list(read_writes("set-payload", str(file), PLAIN, 10))
+
+
+def test_a_number_that_is_no_id_is_named(tmp_path: Path) -> None:
+    path = table(tmp_path, id=["9" * 5000])
+    with pytest.raises(Rejected, match=r"points\.parquet, from row 1"):
+        list(read_writes("delete", path, PLAIN, 10))
+
+
+@pytest.mark.parametrize("place", ["/proc/then.parquet"])
+async def test_a_place_that_cannot_be_written_is_named(place: str) -> None:
+    with pytest.raises(Rejected, match=f"{place} cannot be written"):
+        async with ParquetFile(Path(place), PLAIN):
+            pass
+
+
+def names(folder: Path) -> list[str]:
+    return [one.name for one in folder.iterdir()]
+
+
+async def test_a_file_gets_its_name_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    path = tmp_path / "then.parquet"
+    async with ParquetFile(path, PLAIN):
+        pass
+    assert names(tmp_path) == [path.name]
+    second = ParquetFile(tmp_path / "other.parquet", PLAIN)
+    with pytest.raises(Rejected, match="exists by now"):
+        async with second:
+            (tmp_path / "other.parquet").write_bytes(b"of somebody else")
+    assert (tmp_path / "other.parquet").read_bytes() == b"of somebody else"
