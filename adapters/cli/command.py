@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -58,9 +59,17 @@ FLAGS = ("data_dir", "database_url", "kafka_bootstrap", "qdrant_url", "objects_u
 """Settings that every command takes as options."""
 
 
+class _People(Console):
+    """Ends as any output does when nobody reads on, and not with a failure of its own."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what `_run` expects."""
+        raise BrokenPipeError
+
+
 def console(*, stderr: bool = True, soft_wrap: bool = False) -> Console:
     """Where people read. Text is shown as it is: names and labels may have brackets in them."""
-    return Console(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+    return _People(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
 
 
 @dataclass
@@ -119,6 +128,9 @@ def asked(question: str) -> bool:
 @contextmanager
 def ctrl_c_ends() -> Iterator[None]:
     """Let Ctrl-C end what waits for input; asyncio would keep the first one for its next turn."""
+    if threading.current_thread() is not threading.main_thread():  # it gets no signals
+        yield
+        return
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

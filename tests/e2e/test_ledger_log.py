@@ -122,7 +122,15 @@ async def test_who_reads_the_output_may_stop(up: Up) -> None:
     for arguments in (("--json",), ()):
         process = await asyncio.create_subprocess_exec(
             "bash",
-            *("-c", '"$@" | head -n 1', "bash", sys.executable, "-m", "adapters.cli", "log"),
+            *(
+                "-c",
+                'set -o pipefail; "$@" | head -n 1',
+                "bash",
+                sys.executable,
+                "-m",
+                "adapters.cli",
+                "log",
+            ),
             *("events", "--limit", "500", "--data-dir", str(up.data_dir), *arguments),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -131,4 +139,4 @@ async def test_who_reads_the_output_may_stop(up: Up) -> None:
         )
         out, err = await process.communicate()
         assert len(out.splitlines()) == 1
-        assert err == b""
+        assert (process.returncode, err) == (0, b"")

@@ -172,8 +172,8 @@ MACHINE_PLANTS = (
         (
             Replacement(
                 RESTORING,
-                "captured_at, written = own[-1][0] if own else status.recorded, set[bytes]()",
-                "captured_at, written = status.recorded, set[bytes]()",
+                "last = captured_at = own[-1][0] if own else status.recorded",
+                "last = captured_at = status.recorded",
             ),
         ),
         seed=3,

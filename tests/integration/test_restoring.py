@@ -15,6 +15,7 @@ from domain.model.migration import Migration, State
 from domain.model.points import PointBatch, key_of
 from domain.use_cases.plan_migration import plan_migration
 from domain.use_cases.steer_migration import roll_back_migration
+from domain.use_cases.steps import restore as restore_step
 from domain.use_cases.tools import save, update
 from domain.use_cases.versions import digest_at, tag_version
 from domain.use_cases.write_points import Delete, SetPayload, Upsert, Write, open_live
@@ -29,6 +30,12 @@ LABEL = "before the clean-up"
 async def write(world: World, asked: Write) -> None:
     live = await open_live(world.tools, STORE, world.named("docs"))
     await live.write(asked, str(uuid4()), MARA)
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every undoing of a restore looks for later changes more than once."""
+    monkeypatch.setattr(restore_step, "POINTS_AT_ONCE", 7)
 
 
 async def collection(world: World, schema: Any = DOCS) -> UUID:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
+from domain.model.bodies import Manifest
 from domain.model.flow import Flow
 from domain.model.generation import REPAIRS, Generation
 from domain.model.plan import StepKind
@@ -23,6 +24,9 @@ from domain.use_cases.tools import (
     unless_changed,
 )
 from domain.use_cases.versions import Place
+
+POINTS_AT_ONCE = 100_000
+"""Whose later changes are looked for in one reading of the history."""
 
 
 async def do(run: StepRun) -> dict[str, Any]:
@@ -65,17 +69,19 @@ async def undo(run: StepRun) -> dict[str, Any]:
         return {"changes": 0, "made_anew": [run.step.params["collection"]]}
     restored, status = lives[0].status, lives[-1].status
     own = [(version, event.manifest) async for version, event in _own_changes(run, restored)]
-    captured_at, written = own[-1][0] if own else status.recorded, set[bytes]()
-    undone = await _undone_since(run, lives, captured_at)
-    if undone or status != restored:
-        written = await _written_since(run, lives, captured_at, undone)
+    last = captured_at = own[-1][0] if own else status.recorded
+    undone = await _undone_since(run, lives, last)
+    brought_back = bool(undone) or status != restored
+    if brought_back:
         captured_at = status.recorded
-    for version, address in own:
-        manifest = (await run.tools.ledger.manifests([address]))[address]
-        before = Place(restored, own[0][0] - 1, 0)
-        keys = [key for key in manifest.keys if key not in written]
-        make = partial(_as_it_was, run, status, keys, before, captured_at)
-        await _record(run, run.key("give-back", str(version)), make, content=address.encode())
+    async for page in _in_pages(run, own):
+        among = {key for _, manifest in page for key in manifest.keys} if brought_back else set()
+        written = await _written_since(run, lives, last, undone, among) if among else set()
+        for (version, address), manifest in page:
+            before = Place(restored, own[0][0] - 1, 0)
+            keys = [key for key in manifest.keys if key not in written]
+            make = partial(_as_it_was, run, status, keys, before, captured_at)
+            await _record(run, run.key("give-back", str(version)), make, content=address.encode())
     await run.applied([status.generation], skip=True)
     return {"changes": len(own)}
 
@@ -151,17 +157,34 @@ async def _undone_since(run: StepRun, lives: Sequence[Life], after: int) -> set[
 
 
 async def _written_since(
-    run: StepRun, lives: Sequence[Life], after: int, undone: set[str]
+    run: StepRun, lives: Sequence[Life], after: int, undone: set[str], among: set[bytes]
 ) -> set[bytes]:
-    """Points that were changed after a version, by others than this migration and those undone.
+    """Which points were changed after a version, by others than this migration and those undone.
 
-    What a restore did and undid is no change. This takes memory for every point that was written.
+    What a restore did and undid is no change.
     """
     keys = set[bytes]()
     async for event in _changes_since(run, lives, after):
         if event.source.get("migration") not in {*undone, str(run.migration)}:
-            keys.update((await run.tools.ledger.manifests([event.manifest]))[event.manifest].keys)
+            manifest = (await run.tools.ledger.manifests([event.manifest]))[event.manifest]
+            keys |= among.intersection(manifest.keys)
     return keys
+
+
+async def _in_pages(
+    run: StepRun, changes: Sequence[tuple[int, str]]
+) -> AsyncIterator[list[tuple[tuple[int, str], Manifest]]]:
+    """Changes with what each did to which points, of so many points at a time."""
+    page, points = list[tuple[tuple[int, str], Manifest]](), 0
+    for change in changes:
+        manifest = (await run.tools.ledger.manifests([change[1]]))[change[1]]
+        page.append((change, manifest))
+        points += len(manifest)
+        if points >= POINTS_AT_ONCE:
+            yield page
+            page, points = [], 0
+    if page:
+        yield page
 
 
 async def _live(run: StepRun) -> GenerationStatus | None:
