@@ -21,7 +21,7 @@ async def contradictions(
     for witness in witnesses:
         if of_another_ledger(witness, standing):
             continue
-        known = await _known(ledger, witness)
+        known = await knows(ledger, witness)
         head = Cursor() if known else await ledger.head()
         says = contradicted(witness, standing, head, known=known)
         if says is not None:
@@ -36,7 +36,8 @@ def of_another_ledger(witness: Witness, standing: Standing) -> bool:
     return witness.ledger not in {"", standing.ledger}
 
 
-async def _known(ledger: Ledger, witness: Witness) -> bool:
+async def knows(ledger: Ledger, witness: Witness) -> bool:
+    """Whether the ledger has the event that a witness has seen."""
     try:
         await ledger.verify_cursor(witness.cursor)
     except Corrupt:

@@ -16,15 +16,15 @@ from domain.model.recorded import Recorded
 from domain.model.timeline import Standing, Witness
 from domain.ports import GenerationStatus, Ledger, Stores
 from domain.use_cases.concurrently import concurrently
-from domain.use_cases.histories import where
+from domain.use_cases.histories import knows, where
 
 logger = logging.getLogger("migration_ledger.applier")
 
 WITNESS_SECONDS = 5.0
 LAST_SECONDS = 2.0
 
-Change = tuple[str, str, Recorded]
-"""A store, a collection, and the last change that was let into it."""
+Change = tuple[str, str, Recorded, int]
+"""A store, a collection, the last change that was let into it, and the timeline at that time."""
 
 _Progress = tuple[int, int]
 """A timeline, and the last change of a generation on it."""
@@ -38,6 +38,7 @@ class Witnesses:
         self._stores = stores
         self._due: dict[UUID, Change] = {}
         self._said: dict[UUID, _Progress] = {}
+        self._timeline = 0
 
     def begin(self, status: GenerationStatus, witness: Witness | None) -> None:
         """Note what a collection must say at least, unless that is known.
@@ -51,7 +52,7 @@ class Witnesses:
 
     def changed(self, store: str, physical: str, recorded: Recorded) -> None:
         """Note that a collection has a change."""
-        self._due[recorded.stream] = store, physical, recorded
+        self._due[recorded.stream] = store, physical, recorded, self._timeline
 
     def gone(self, generation: UUID) -> None:
         """Note that a collection is no longer looked after."""
@@ -61,8 +62,8 @@ class Witnesses:
     async def run(self) -> None:
         """Write what is due, again and again, until cancelled."""
         while True:
-            await asyncio.sleep(WITNESS_SECONDS)
             await self._write()
+            await asyncio.sleep(WITNESS_SECONDS)
 
     async def finish(self) -> bool:
         """Write what is due, if that does not take long; whether all collections say it."""
@@ -80,6 +81,7 @@ class Witnesses:
         due = self._due.copy()
         try:
             standing = await self._ledger.standing()
+            self._timeline = standing.timeline
             await concurrently(self._tell(change, standing) for change in due.values())
         except LedgerError as error:
             logger.info("witnesses_not_written", extra={"error": str(error)})
@@ -89,7 +91,7 @@ class Witnesses:
                 del self._due[generation]
 
     async def _tell(self, change: Change, standing: Standing) -> None:
-        store, physical, recorded = change
+        store, physical, recorded, timeline = change
         witness = Witness(
             where=where(store, physical),
             position=recorded.position,
@@ -99,6 +101,8 @@ class Witnesses:
             generation=str(recorded.stream),
             version=recorded.version,
         )
+        if timeline < standing.timeline and not await knows(self._ledger, witness):
+            return  # of a history that a recovery has ended
         with suppress(NotFound):  # somebody has dropped it
             before = await self._stores.store(store).read_witness(physical)
             said = self._said.get(recorded.stream, (0, 0))
